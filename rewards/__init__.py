@@ -1,0 +1,1 @@
+"""Reward plug-ins, one a file: plain functions that a recipe names (`rewards.temporal:temporal_iou`)."""
