@@ -1,0 +1,9 @@
+"""The one exception that users are meant to read."""
+
+
+class AvstError(Exception):
+    """A mistake in the input, said in one line that names file, question and field where they apply.
+
+    The command line prints it as `avst: error: …` and exits with status 1; every other exception is a bug and keeps its
+    traceback.
+    """
