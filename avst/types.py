@@ -135,7 +135,9 @@ class Prompt:
     """A question as the model is given it. `media` is opaque outside avst.prompt and avst.models.
 
     input_ids: int64 tensor (P,);  media: keyword tensors of the model's forward (pixel values, grids, audio features);
-    space: the box space of this prompt's clip.
+    space: the box space of this prompt's clip;  clip_digest: the clip's content, "" where nothing was decoded;
+    positions: int64 (3, P), set once by avst.models.families;  features: what frozen towers made of the media, set once by
+    avst.models.features and then reused by rollout, policy and reference.
     """
 
     question: Question
@@ -143,6 +145,8 @@ class Prompt:
     media: dict[str, Any]
     space: Space
     clip_digest: str = ""
+    positions: Any = None
+    features: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,108 @@
+"""Group attention: answers attend to their prompt and to themselves, never to their siblings.
+
+transformers lets a program register an attention function and a mask function by name, and hands extra keywords of the
+model's forward down to it. So no model file is patched: the text model's config names `group_<base>`, and the function
+below falls through to the base implementation whenever no `group` layout comes along (rollout, evaluation, plain use).
+
+It is set on the *text* config alone. Set on the composite config it would cascade into the vision and audio towers, which
+would then silently lose their window masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
+
+from avst.models.packing import Layout, Segment
+
+PREFIX = "group_"
+# flash_attention_2 serves the rollout and the prompts; the answers' bottom-right causal mask is what it does by itself.
+BASES = ("sdpa", "eager", "flash_attention_2")
+
+
+def install(text_model: PreTrainedModel, base: str) -> None:
+    """Let `text_model` (the language model inside a Video-LLM) understand the `group` keyword; `base` does the rest."""
+    if base not in BASES:
+        raise ValueError(f"no group attention over {base!r}; one of {', '.join(BASES)}")
+    name = PREFIX + base
+    AttentionInterface.register(name, partial(group_attention, base=base))
+    AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[base])
+    # the internal name, since the public setter would walk into sub-models
+    text_model.config._attn_implementation_internal = name
+
+
+def group_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    base: str,
+    group: Layout | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """The registered function. query (1, heads, L, d), key and value (1, kv_heads, L, d); returns (1, L, heads, d)."""
+    plain: Callable[..., tuple[Tensor, Tensor | None]] = _base_attention(module, base)
+    if group is None:
+        return plain(module, query, key, value, attention_mask, **kwargs)
+    kwargs.pop("position_ids", None)  # flash-attention would read them as a sign of packing
+    parts: list[Tensor] = []
+    for part in group.segments:
+        prompt = slice(part.start, part.answers_start)
+        out, _ = plain(module, query[:, :, prompt], key[:, :, prompt], value[:, :, prompt], None, **kwargs)
+        parts += [out, _answers(module, query, key, value, part, plain if base.startswith("flash") else None, kwargs)]
+    return torch.cat(parts, dim=1), None
+
+
+def _answers(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    part: Segment,
+    flash: Callable[..., tuple[Tensor, Tensor | None]] | None,
+    kwargs: dict[str, Any],
+) -> Tensor:
+    """Attention of one group's answers, (1, ΣC, heads, d): queries (G, heads, C_max, d) over [prompt | own] keys."""
+    answers = len(part.lengths)
+    queries = query[0][:, part.gather].transpose(0, 1)  # (heads, G, C, d) -> (G, heads, C, d)
+    keys, values = (
+        torch.cat(
+            [
+                states[:, :, part.start : part.answers_start].expand(answers, -1, -1, -1),
+                states[0][:, part.gather].transpose(0, 1),
+            ],
+            dim=2,
+        )
+        for states in (key, value)
+    )
+    if flash is not None:
+        out, _ = flash(module, queries, keys, values, None, **kwargs)
+    else:
+        longest = part.gather.shape[1]
+        mask = torch.ones(longest, part.prompt_len + longest, dtype=torch.bool, device=query.device)
+        out = scaled_dot_product_attention(
+            queries,
+            keys,
+            values,
+            attn_mask=mask.tril(part.prompt_len),  # causal, aligned to the bottom right
+            dropout_p=kwargs.get("dropout", 0.0),
+            scale=kwargs.get("scaling"),
+            enable_gqa=queries.shape[1] != keys.shape[1],
+        ).transpose(1, 2)
+    return out.flatten(0, 1)[part.scatter][None]
+
+
+def _base_attention(module: nn.Module, base: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    if base == "eager":  # every modelling file has an eager function of its own; sdpa computes the same sums
+        base = "sdpa"
+    return ALL_ATTENTION_FUNCTIONS[base]

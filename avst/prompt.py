@@ -1,0 +1,175 @@
+"""Question + Clip -> Prompt, and answer text -> source coordinates: the one edge where model space begins and ends.
+
+A clip's frames arrive resized by qwen-vl-utils' rule (`frame_size`), so the processor resizes nothing; the clock on which
+they were taken is always passed, because seconds per grid and the interleaving of audio and video come from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from qwen_vl_utils.vision_process import (
+    FRAME_FACTOR,
+    MODEL_SEQ_LEN,
+    SPATIAL_MERGE_SIZE,
+    VIDEO_MAX_TOKEN_NUM,
+    VIDEO_MIN_TOKEN_NUM,
+    smart_resize,
+)
+from transformers import BatchFeature, ProcessorMixin
+from transformers.video_utils import VideoMetadata
+
+from avst.answer import map_boxes, parse, render
+from avst.errors import AvstError
+from avst.media import MediaSettings, probe
+from avst.models.families import Family
+from avst.tasks.r_avst import SYSTEM_PROMPT, prompt_text
+from avst.types import Answer, Box, Clip, Prompt, Question, Space
+
+PATCH = 14
+FACTOR = PATCH * SPATIAL_MERGE_SIZE
+THOUSAND = (1000, 1000)
+
+
+def frame_size(
+    width: int,
+    height: int,
+    n_frames: int,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    total_pixels: int | None = None,
+    factor: int = FACTOR,
+) -> tuple[int, int]:
+    """(width, height) in px of the frames a model is shown: qwen-vl-utils' `fetch_video` rule.
+
+    min_pixels, max_pixels: bounds of one frame;  total_pixels: of the whole clip, shared by pairs of frames (one temporal
+    patch);  None: the library's defaults. Both sides are multiples of `factor`, the aspect ratio is kept as nearly as may be.
+    """
+    least = min_pixels if min_pixels is not None else VIDEO_MIN_TOKEN_NUM * factor**2
+    total = total_pixels if total_pixels is not None else MODEL_SEQ_LEN * factor**2 * 0.9
+    most = max(min(VIDEO_MAX_TOKEN_NUM * factor**2, total / max(n_frames, 1) * FRAME_FACTOR), int(least * 1.05))
+    if max_pixels is not None:
+        most = max(min(max_pixels, most), least)
+    rows, columns = smart_resize(height, width, factor=factor, min_pixels=least, max_pixels=int(most))
+    return columns, rows
+
+
+def space_for_video(path: Path, settings: Any = None) -> Space:
+    """The box space in which a Qwen2.5 model saw the video at `path` under the recipe's media settings."""
+    info = probe(path)
+    n_frames = max(2, round(info.duration_s * getattr(settings, "fps", 2.0)))
+    if (cap := getattr(settings, "max_frames", None)) is not None:
+        n_frames = min(n_frames, cap)
+    bounds = {key: getattr(settings, key, None) for key in ("min_pixels", "max_pixels", "total_pixels")}
+    return Space((info.width, info.height), frame_size(info.width, info.height, n_frames, **bounds))
+
+
+class PromptBuilder:
+    """Builds prompts for one processor; holds no state beside its settings, so data-loader workers may share it.
+
+    processor: the model's own;  family: what the model hears and how it speaks of boxes;
+    max_text_tokens: a longer text is refused (cutting it would cut the question);  system: Box 2 of the paper by default.
+    """
+
+    def __init__(
+        self,
+        processor: ProcessorMixin,
+        family: Family,
+        max_text_tokens: int = 512,
+        system: str | None = None,
+    ) -> None:
+        self.processor: Any = processor
+        self.family = family
+        self.max_text_tokens = max_text_tokens
+        self.system = SYSTEM_PROMPT if system is None else system
+
+    def build(self, question: Question, clip: Clip) -> Prompt:
+        """The prompt of one question about one clip (video, with its audio interleaved where the family hears)."""
+        height, width = clip.frames.shape[1:3]
+        model = THOUSAND if self.family.thousand else (width, height)
+        inputs = self._process(self._text(question, ["video"]), clip, video=True)
+        self._check_clock(question, clip, inputs)
+        return self._prompt(question, inputs, Space(clip.source_size, model), clip)
+
+    def build_audio(self, question: Question, clip: Clip) -> Prompt:
+        """The prompt of a question about sound alone: audio, no video."""
+        if not self.family.hears or clip.audio is None:
+            raise AvstError(f"{question.id}: an audio prompt needs a model that hears and a clip with an audio track")
+        inputs = self._process(self._text(question, ["audio"]), clip, video=False)
+        return self._prompt(question, inputs, Space(clip.source_size, clip.source_size), clip)
+
+    def build_text(self, question: Question) -> Prompt:
+        """A prompt without media, for text-only data and comparisons."""
+        inputs = self.processor(text=[self._text(question, [])], return_tensors="pt")
+        return self._prompt(question, inputs, Space((1, 1), (1, 1)), None)
+
+    def read(self, text: str, prompt: Prompt) -> Answer:
+        """What the model said, with boxes in source pixels."""
+        return map_boxes(parse(text, prompt.question.gold_names), prompt.space.to_source)
+
+    def gold(self, prompt: Prompt) -> str:
+        """The gold answer as the model should say it: boxes in model space, rounded to whole pixels as Qwen2.5 speaks."""
+
+        def rounded(box: Box) -> Box:
+            x1, y1, x2, y2 = (float(round(v)) for v in prompt.space.to_model(box))
+            return (x1, y1, max(x2, x1 + 1), max(y2, y1 + 1))
+
+        return render(map_boxes(prompt.question.gold, rounded), prompt.question.task)
+
+    def decode(self, token_ids: list[int]) -> str:
+        return self.processor.tokenizer.decode(token_ids, skip_special_tokens=True)
+
+    def _text(self, question: Question, media: list[str]) -> str:
+        content = [{"type": kind} for kind in media] + [{"type": "text", "text": prompt_text(question)}]
+        messages = [
+            {"role": "system", "content": [{"type": "text", "text": self.system}]},
+            {"role": "user", "content": content},
+        ]
+        return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def _process(self, text: str, clip: Clip, video: bool) -> BatchFeature:
+        arguments: dict[str, Any] = {"text": [text], "return_tensors": "pt"}
+        hears = self.family.hears and clip.audio is not None
+        if video:
+            metadata = VideoMetadata(
+                total_num_frames=len(clip.frames), fps=clip.fps, frames_indices=list(range(len(clip.frames)))
+            )
+            arguments["videos"] = [torch.from_numpy(clip.frames.copy()).permute(0, 3, 1, 2)]
+            arguments["videos_kwargs"] = {
+                "do_sample_frames": False,
+                "do_resize": False,
+                "fps": clip.fps,
+                "video_metadata": [metadata],
+            }
+        if hears:
+            arguments["audio"] = [clip.audio]
+            if video:
+                arguments |= {"load_audio_from_video": True, "audio_from_video_indices": [0]}
+        inputs = self.processor(**arguments)
+        if video and hears:
+            inputs["use_audio_in_video"] = True
+        return inputs
+
+    def _check_clock(self, question: Question, clip: Clip, inputs: Mapping[str, Any]) -> None:
+        seconds = inputs.get("second_per_grid_ts", inputs.get("video_second_per_grid"))
+        wanted = self.processor.video_processor.temporal_patch_size / clip.fps
+        if seconds is None or abs(float(torch.as_tensor(seconds).flatten()[0]) - wanted) > 1e-3 * wanted:
+            raise AvstError(f"{question.id}: the processor says {seconds} seconds per grid, the clip's clock {wanted}")
+
+    def _prompt(self, question: Question, inputs: BatchFeature, space: Space, clip: Clip | None) -> Prompt:
+        ids = inputs.pop("input_ids")[0]
+        inputs.pop("attention_mask")
+        tokenizer = self.processor.tokenizer
+        media_ids = {
+            token
+            for name in ("image_token", "video_token", "audio_token")
+            if (token := tokenizer.convert_tokens_to_ids(getattr(self.processor, name, None) or "")) is not None
+        }
+        n_text = sum(int(token) not in media_ids for token in ids.tolist())
+        if n_text > self.max_text_tokens:
+            raise AvstError(f"{question.id}: the text takes {n_text} tokens, prompt.max_text_tokens is {self.max_text_tokens}")
+        digest = str(clip.provenance.get("digest", "")) if clip is not None else ""
+        return Prompt(question, ids, dict(inputs), space, digest)
