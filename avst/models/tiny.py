@@ -1,12 +1,11 @@
 """Tiny models of the Qwen families, made offline from configuration and saved as ordinary checkpoints.
 
-A folder made here holds what a real checkpoint holds (config.json, model.safetensors, tokenizer.json, processor and template),
-so the loading, prompting, training and saving code that runs on it is the code that runs on the 7B models.
+A folder made here holds what a real checkpoint holds (config.json, model.safetensors, tokenizer.json, the processor's
+config, the chat template), so the code that runs on it is the code that runs on the 7B models.
 
-What differs from the real models: size, vocabulary, the rate of audio tokens (10 a second, not 25), and the rotary
-frequencies, which are dealt out to time, height and width in turn. A head of 32 dimensions has only 16 frequencies; in
-the real layout (time, then height, then width) the width would get the lowest, and see hardly a hundredth of a turn
-across the picture.
+What differs from the real models: size, vocabulary, and the deal of the rotary frequencies. A head of 32 dimensions has
+16 of them. In the real layout time takes the highest, height the next, width the lowest: at theta 1e6 two neighbouring
+columns then differ by 2e-4 radians at most, and no tiny model sees where a thing stands. Here the axes take turns.
 """
 
 from __future__ import annotations
@@ -35,11 +34,10 @@ from avst.errors import AvstError
 from avst.models.tiny_kinds import KINDS, Kind
 from avst.models.tiny_tokenizer import train_tokenizer
 
-PATCH, MERGE = 14, 2
-AUDIO_RATE, HOP, MEL_BINS = 16000, 400, 64
-AUDIO_TOKENS_PER_SECOND = AUDIO_RATE // HOP // 4  # the tower halves the mel frames twice
+PATCH, MERGE, TEMPORAL_PATCH = 14, 2, 2  # the real ones, so that frame sizes follow the real rules
+AUDIO_RATE = 16000
 SECONDS_PER_CHUNK = 2
-MAX_AUDIO_SECONDS = 64  # R-AVST's longest clip has 60.03 s; what is longer would be cut by the feature extractor
+MEL_BINS = 64
 
 
 def make_tiny(
@@ -55,37 +53,72 @@ def make_tiny(
     audio_hidden: int = 64,
     audio_layers: int = 2,
     rope_theta: float = 1000.0,
+    audio_tokens_per_second: int = 25,
+    max_audio_s: int = 64,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Path:
-    """Write a tiny checkpoint of `kind` ("qwen2_5_vl" or "qwen2_5_omni", the thinker alone) to folder `out`; return `out`.
+    """Write a tiny checkpoint of `kind` ("qwen2_5_vl", or "qwen2_5_omni": the thinker) to folder `out`; return it.
 
     The same arguments give the same weights, whatever was drawn before; the global random state is left as it was.
+
+    audio_tokens_per_second: audio token i stands at time position i, so this must be the processor's
+        `position_id_per_seconds`, else audio and video are interleaved wrongly. Its default, 25, is not saved with a
+        processor: with another rate, set that attribute after loading.
+    max_audio_s: the feature extractor pads to this length and cuts what is longer (R-AVST's longest clip has 60.03 s).
 
     Raises:
         AvstError: an unknown kind, or sizes that do not divide.
     """
     if kind not in KINDS:
-        raise AvstError(f"no tiny model of kind {kind!r}; known: {', '.join(KINDS)}")
-    if hidden % (2 * heads) or heads % kv_heads:
-        raise AvstError(f"hidden={hidden} must be a multiple of 2 * heads={heads}, heads of kv_heads={kv_heads}")
+        raise AvstError(f"no tiny model of kind {kind!r}; one of {', '.join(KINDS)}")
+    _check_sizes(hidden, heads, kv_heads, vision_hidden, audio_hidden, audio_tokens_per_second)
     family = KINDS[kind]
     tokenizer = train_tokenizer(family)
     text = _text_config(tokenizer, hidden, layers, heads, kv_heads, rope_theta)
     vision = _vision_config(vision_hidden, vision_depth, hidden)
-    audio = _audio_config(audio_hidden, audio_layers, hidden)
-    model = _build_model(family, tokenizer, text, vision, audio, seed, dtype)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if family.audio is None:
+            model, processor = _build_vl(family, tokenizer, text, vision)
+        else:
+            audio = _audio_config(audio_hidden, audio_layers, hidden, audio_tokens_per_second)
+            model, processor = _build_omni(family, tokenizer, text, vision, audio, audio_tokens_per_second, max_audio_s)
+    model.generation_config = GenerationConfig(
+        eos_token_id=[_id(tokenizer, "<|im_end|>"), _id(tokenizer, "<|endoftext|>")],
+        pad_token_id=_id(tokenizer, "<|endoftext|>"),
+    )
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(out)
-    _processor(family, tokenizer).save_pretrained(out)
+    torch.nn.Module.to(model, dtype).save_pretrained(out)
+    processor.save_pretrained(out)
     return out
+
+
+def _check_sizes(
+    hidden: int, heads: int, kv_heads: int, vision_hidden: int, audio_hidden: int, audio_tokens_per_second: int
+) -> None:
+    if hidden % (2 * heads) or heads % kv_heads:
+        raise AvstError(f"tiny model: hidden={hidden} must divide by 2 x heads={heads}, heads by kv_heads={kv_heads}")
+    for name, width in (("vision_hidden", vision_hidden), ("audio_hidden", audio_hidden)):
+        if width % 8:
+            raise AvstError(f"tiny model: {name}={width} must be a multiple of 8 (two heads, two axes, pairs)")
+    if audio_tokens_per_second < 1 or AUDIO_RATE % (4 * audio_tokens_per_second):
+        raise AvstError(f"tiny model: audio_tokens_per_second={audio_tokens_per_second} must divide {AUDIO_RATE // 4}")
+
+
+def _id(tokenizer: Qwen2Tokenizer, token: str) -> int:
+    """The one id of a token; AvstError where the tokenizer was trained without it."""
+    found = tokenizer.get_vocab().get(token)
+    if found is None:
+        raise AvstError(f"tiny model: the tokenizer has no token {token!r}")
+    return found
 
 
 def _text_config(
     tokenizer: Qwen2Tokenizer, hidden: int, layers: int, heads: int, kv_heads: int, rope_theta: float
 ) -> dict[str, Any]:
-    """The language model's configuration; `mrope_section` sums to head_dim / 2, its i-th entry belongs to axis i mod 3."""
+    """The language model. `mrope_section` sums to head_dim / 2; its entries belong to time, height, width in turn."""
     return {
         "vocab_size": -(-len(tokenizer) // 64) * 64,
         "hidden_size": hidden,
@@ -100,14 +133,14 @@ def _text_config(
             "mrope_section": [1] * (hidden // heads // 2),
         },
         "bos_token_id": None,
-        "eos_token_id": tokenizer.convert_tokens_to_ids("<|im_end|>"),
-        "pad_token_id": tokenizer.convert_tokens_to_ids("<|endoftext|>"),
+        "eos_token_id": _id(tokenizer, "<|im_end|>"),
+        "pad_token_id": _id(tokenizer, "<|endoftext|>"),
         "tie_word_embeddings": False,
     }
 
 
 def _vision_config(hidden: int, depth: int, out_hidden: int) -> dict[str, Any]:
-    """The vision tower's configuration: windows of 4 x 4 merged patches, the last block attends to a whole frame."""
+    """The vision tower: windows of 4 x 4 merged patches, and the last block sees the whole frame."""
     return {
         "depth": depth,
         "hidden_size": hidden,
@@ -116,96 +149,105 @@ def _vision_config(hidden: int, depth: int, out_hidden: int) -> dict[str, Any]:
         "out_hidden_size": out_hidden,
         "patch_size": PATCH,
         "spatial_merge_size": MERGE,
-        "temporal_patch_size": 2,
+        "temporal_patch_size": TEMPORAL_PATCH,
         "window_size": 4 * PATCH * MERGE,
         "fullatt_block_indexes": [depth - 1],
     }
 
 
-def _audio_config(hidden: int, layers: int, out_hidden: int) -> dict[str, Any]:
-    """The audio tower's configuration. A window is 2 * n_window mel frames = SECONDS_PER_CHUNK, as in the real model."""
+def _audio_config(hidden: int, layers: int, out_hidden: int, tokens_per_second: int) -> dict[str, Any]:
+    """The audio tower: halves the mel frames twice. A window is 2 x n_window mel frames, one chunk, as in the 7B."""
     return {
         "num_mel_bins": MEL_BINS,
         "encoder_layers": layers,
         "encoder_attention_heads": 2,
         "encoder_ffn_dim": 2 * hidden,
         "d_model": hidden,
-        "max_source_positions": 1500,
-        "n_window": SECONDS_PER_CHUNK * AUDIO_RATE // HOP // 2,
+        "n_window": 4 * tokens_per_second * SECONDS_PER_CHUNK // 2,
         "output_dim": out_hidden,
     }
 
 
-def _build_model(
+def _token_ids(family: Kind, tokenizer: Qwen2Tokenizer) -> dict[str, Any]:
+    """The ids that the model's config must share with the tokenizer, under the names both families use."""
+    return {
+        "vision_start_token_id": _id(tokenizer, family.video[0]),
+        "vision_end_token_id": _id(tokenizer, family.video[2]),
+        "bos_token_id": None,
+        "eos_token_id": _id(tokenizer, "<|im_end|>"),
+        "pad_token_id": _id(tokenizer, "<|endoftext|>"),
+    }
+
+
+def _build_vl(
+    family: Kind, tokenizer: Qwen2Tokenizer, text: dict[str, Any], vision: dict[str, Any]
+) -> tuple[PreTrainedModel, ProcessorMixin]:
+    config = Qwen2_5_VLConfig(
+        text_config=text,
+        vision_config=vision | {"tokens_per_second": 2},  # the released checkpoints' value
+        image_token_id=_id(tokenizer, family.image[1]),
+        video_token_id=_id(tokenizer, family.video[1]),
+        tie_word_embeddings=False,
+        **_token_ids(family, tokenizer),
+    )
+    processor = Qwen2_5_VLProcessor(
+        _image_processor(), tokenizer, _video_processor(), chat_template=family.chat_template
+    )
+    return Qwen2_5_VLForConditionalGeneration(config), processor
+
+
+def _build_omni(
     family: Kind,
     tokenizer: Qwen2Tokenizer,
     text: dict[str, Any],
     vision: dict[str, Any],
     audio: dict[str, Any],
-    seed: int,
-    dtype: torch.dtype,
-) -> PreTrainedModel:
-    """The model with seeded random weights and every token id of its config taken from the tokenizer."""
-
-    def id_of(token: str) -> int:
-        return tokenizer.convert_tokens_to_ids(token)
-
-    ids: dict[str, Any] = {
-        "image_token_id": id_of(family.image[1]),
-        "video_token_id": id_of(family.video[1]),
-        "vision_start_token_id": id_of(family.video[0]),
-        "vision_end_token_id": id_of(family.video[2]),
-        "bos_token_id": None,
-        "eos_token_id": id_of("<|im_end|>"),
-        "pad_token_id": id_of("<|endoftext|>"),
-    }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model: PreTrainedModel
-        if family.audio is None:
-            vision["tokens_per_second"] = 2
-            model = Qwen2_5_VLForConditionalGeneration(
-                Qwen2_5_VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **ids)
-            )
-        else:
-            ids["image_token_index"], ids["video_token_index"] = ids.pop("image_token_id"), ids.pop("video_token_id")
-            config = Qwen2_5OmniThinkerConfig(
-                text_config=text,
-                vision_config=vision,
-                audio_config=audio,
-                audio_token_index=id_of(family.audio[1]),
-                audio_start_token_id=id_of(family.audio[0]),
-                audio_end_token_id=id_of(family.audio[2]),
-                user_token_id=id_of("user"),
-                position_id_per_seconds=AUDIO_TOKENS_PER_SECOND,
-                seconds_per_chunk=SECONDS_PER_CHUNK,
-                tie_word_embeddings=False,
-                **ids,
-            )
-            model = Qwen2_5OmniThinkerForConditionalGeneration(config)
-    model.generation_config = GenerationConfig(
-        eos_token_id=[id_of("<|im_end|>"), id_of("<|endoftext|>")], pad_token_id=id_of("<|endoftext|>")
+    tokens_per_second: int,
+    max_audio_s: int,
+) -> tuple[PreTrainedModel, ProcessorMixin]:
+    opening, placeholder, closing = family.audio or ("", "", "")
+    config = Qwen2_5OmniThinkerConfig(
+        text_config=text,
+        vision_config=vision,
+        audio_config=audio,
+        image_token_index=_id(tokenizer, family.image[1]),
+        video_token_index=_id(tokenizer, family.video[1]),
+        audio_token_index=_id(tokenizer, placeholder),
+        audio_start_token_id=_id(tokenizer, opening),
+        audio_end_token_id=_id(tokenizer, closing),
+        user_token_id=_id(tokenizer, "user"),
+        position_id_per_seconds=tokens_per_second,
+        seconds_per_chunk=SECONDS_PER_CHUNK,
+        tie_word_embeddings=False,
+        **_token_ids(family, tokenizer),
     )
-    return model.to(dtype)
-
-
-def _processor(family: Kind, tokenizer: Qwen2Tokenizer) -> ProcessorMixin:
-    """The family's processor with the tiny model's sizes and its chat template."""
-    patches = {"patch_size": PATCH, "temporal_patch_size": 2, "merge_size": MERGE}
-    size = {"shortest_edge": 4 * 28 * 28, "longest_edge": 768 * 28 * 28}
-    image = Qwen2VLImageProcessor(size=size, **patches)
-    video = Qwen2VLVideoProcessor(size=size, do_sample_frames=False, cap_pixels_per_frame=False, **patches)
-    if family.audio is None:
-        return Qwen2_5_VLProcessor(image, tokenizer, video, chat_template=family.chat_template)
     ears = WhisperFeatureExtractor(
         feature_size=MEL_BINS,
         sampling_rate=AUDIO_RATE,
-        hop_length=HOP,
-        chunk_length=MAX_AUDIO_SECONDS,
-        n_fft=1024,
+        hop_length=AUDIO_RATE // (4 * tokens_per_second),
+        chunk_length=max_audio_s,
+        n_fft=1024,  # 64 ms: keeps 64 mel bands apart down to 100 Hz
         return_attention_mask=True,
     )
-    processor = Qwen2_5OmniProcessor(image, video, ears, tokenizer, chat_template=family.chat_template)
-    processor.position_id_per_seconds = AUDIO_TOKENS_PER_SECOND
-    processor.seconds_per_chunk = float(SECONDS_PER_CHUNK)
-    return processor
+    processor = Qwen2_5OmniProcessor(
+        _image_processor(), _video_processor(), ears, tokenizer, chat_template=family.chat_template
+    )
+    return Qwen2_5OmniThinkerForConditionalGeneration(config), processor
+
+
+_SIZE = {"shortest_edge": 4 * 28 * 28, "longest_edge": 768 * 28 * 28}  # pixels, in spite of the names
+
+
+def _image_processor() -> Qwen2VLImageProcessor:
+    return Qwen2VLImageProcessor(size=_SIZE, patch_size=PATCH, temporal_patch_size=TEMPORAL_PATCH, merge_size=MERGE)
+
+
+def _video_processor() -> Qwen2VLVideoProcessor:
+    return Qwen2VLVideoProcessor(
+        size=_SIZE,
+        patch_size=PATCH,
+        temporal_patch_size=TEMPORAL_PATCH,
+        merge_size=MERGE,
+        do_sample_frames=False,
+        cap_pixels_per_frame=False,
+    )

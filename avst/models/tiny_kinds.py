@@ -1,4 +1,4 @@
-"""What sets the model families of the tiny models apart: special tokens, tokenizer attributes, chat template."""
+"""What sets the families of the tiny models apart: special tokens, tokenizer attributes, chat template."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 
 _TEMPLATE = """\
 {%- for message in messages -%}
-{%- if loop.first and message['role'] != 'system' -%}{{ '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}{%- endif -%}
+{%- if loop.first and message['role'] != 'system' -%}
+{{ '<|im_start|>system\\nYou are a helpful assistant.<|im_end|>\\n' }}
+{%- endif -%}
 {{ '<|im_start|>' + message['role'] + '\\n' }}
-{%- if message['content'] is string -%}{{ message['content'] }}
+{%- if message['content'] is string -%}
+{{ message['content'] }}
 {%- else -%}
 {%- for part in message['content'] -%}
 {%- if part['type'] == 'image' -%}{{ 'IMAGE' }}
@@ -27,12 +30,13 @@ _TEMPLATE = """\
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One family. image/video/audio: placeholder token, with the tokens that open and close it.
+    """One family. image, video, audio: (opening mark, placeholder, closing mark); no audio, no ears.
+
+    tokenizer_attributes: names under which the family's processor asks its tokenizer for tokens.
 
     Example: KINDS["qwen2_5_vl"].video == ("<|vision_start|>", "<|video_pad|>", "<|vision_end|>")
     """
 
-    name: str
     image: tuple[str, str, str]
     video: tuple[str, str, str]
     audio: tuple[str, str, str] | None = None
@@ -41,37 +45,35 @@ class Kind:
     @property
     def special_tokens(self) -> tuple[str, ...]:
         """All special tokens, each once, in a fixed order."""
-        media = [*self.image, *self.video, *(self.audio or ())]
-        return tuple(dict.fromkeys(["<|endoftext|>", "<|im_start|>", "<|im_end|>", *media]))
+        media = (*self.image, *self.video, *(self.audio or ()))
+        return tuple(dict.fromkeys(("<|endoftext|>", "<|im_start|>", "<|im_end|>", *media)))
 
     @property
     def chat_template(self) -> str:
-        """The family's behaviour: a default system turn, media wrapped in their marks, no text between the parts."""
-        text = _TEMPLATE.replace("'IMAGE'", repr("".join(self.image))).replace("'VIDEO'", repr("".join(self.video)))
-        return text.replace("'AUDIO'", repr("".join(self.audio or ())))
+        """The real template's behaviour: a default system turn, media inside their marks, nothing between the parts."""
+        text = _TEMPLATE
+        for name, tokens in (("IMAGE", self.image), ("VIDEO", self.video), ("AUDIO", self.audio or ())):
+            text = text.replace(f"{{{{ '{name}' }}}}", "".join(tokens))
+        return text
 
-
-def _vision(pad: str) -> tuple[str, str, str]:
-    return ("<|vision_start|>", pad, "<|vision_end|>")
-
-
-_OMNI_ATTRIBUTES = {
-    "image_token": "<|IMAGE|>",
-    "audio_token": "<|AUDIO|>",
-    "video_token": "<|VIDEO|>",
-    "vision_bos_token": "<|vision_bos|>",
-    "vision_eos_token": "<|vision_eos|>",
-    "audio_bos_token": "<|audio_bos|>",
-    "audio_eos_token": "<|audio_eos|>",
-}
 
 KINDS: dict[str, Kind] = {
-    "qwen2_5_vl": Kind("qwen2_5_vl", _vision("<|image_pad|>"), _vision("<|video_pad|>")),
+    "qwen2_5_vl": Kind(
+        image=("<|vision_start|>", "<|image_pad|>", "<|vision_end|>"),
+        video=("<|vision_start|>", "<|video_pad|>", "<|vision_end|>"),
+    ),
     "qwen2_5_omni": Kind(
-        "qwen2_5_omni",
-        ("<|vision_bos|>", "<|IMAGE|>", "<|vision_eos|>"),
-        ("<|vision_bos|>", "<|VIDEO|>", "<|vision_eos|>"),
-        ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>"),
-        _OMNI_ATTRIBUTES,
+        image=("<|vision_bos|>", "<|IMAGE|>", "<|vision_eos|>"),
+        video=("<|vision_bos|>", "<|VIDEO|>", "<|vision_eos|>"),
+        audio=("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>"),
+        tokenizer_attributes={
+            "image_token": "<|IMAGE|>",
+            "audio_token": "<|AUDIO|>",
+            "video_token": "<|VIDEO|>",
+            "vision_bos_token": "<|vision_bos|>",
+            "vision_eos_token": "<|vision_eos|>",
+            "audio_bos_token": "<|audio_bos|>",
+            "audio_eos_token": "<|audio_eos|>",
+        },
     ),
 }
