@@ -12,10 +12,10 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
-from avst.answer import parse
+from avst.answer import TAGS_OF_TASK, parse_gold
 from avst.errors import AvstError
 from avst.types import Answer, Question, Task
 
@@ -25,11 +25,6 @@ TASK_KEYS: dict[str, Task] = {
     "AV Temporal Reasoning": "temporal",
     "AV Spatial Reasoning": "spatial",
     "AV ST Reasoning": "st",
-}
-REQUIRED_TAGS: dict[Task, tuple[str, ...]] = {
-    "temporal": ("object", "when"),
-    "spatial": ("object", "where"),
-    "st": ("object", "when", "where"),
 }
 
 # Box 2 of the paper, word for word. Its text elsewhere says <what> where Box 2, and the annotations, say <object>.
@@ -151,8 +146,8 @@ def _video_name(raw: dict[str, Any], where: str, report: Report) -> str | None:
     if _has_surrogates(name):
         report("wrong_type", where, "video_name", "holds half a surrogate pair, which is no text")
         return None
-    if name.startswith("/") or ".." in PurePosixPath(name).parts or "\0" in name or "\n" in name:
-        report("unsafe_name", where, "video_name", f"{name!r} leads out of the videos' folder")
+    if name in (".", "..") or any(c in "/\\" or ord(c) < 32 for c in name):
+        report("unsafe_name", where, "video_name", f"{name!r} is not the plain name of a file in the videos' folder")
         return None
     return name
 
@@ -216,8 +211,8 @@ def _question(
 
 
 def _gold(text: str, question_id: str, task: Task, duration_s: float, report: Report) -> Answer | None:
-    gold = parse(text, names=_written_names(text))
-    missing = [tag for tag in REQUIRED_TAGS[task] if tag not in gold.tags]
+    gold = parse_gold(text)
+    missing = [tag for tag in TAGS_OF_TASK[task] if tag not in gold.tags]
     if gold.problems or missing:
         faults = [f"{reason} x{count}" for reason, count in gold.problems.items()]
         faults += [f"no <{tag}>…</{tag}>" for tag in missing]
@@ -231,12 +226,6 @@ def _gold(text: str, question_id: str, task: Task, duration_s: float, report: Re
             report("past_the_end", question_id, "A", message)
             return None
     return gold
-
-
-def _written_names(gold_text: str) -> list[str]:
-    """What stands between <object> and </object>: in an annotation one name, whatever commas it holds ("dark, cloudy sky")."""
-    pieces = gold_text.split("<object>")[1:]
-    return [piece.split("</object>", 1)[0].strip() for piece in pieces if "</object>" in piece]
 
 
 def _has_surrogates(text: str) -> bool:
