@@ -1,7 +1,7 @@
 """Question + Clip -> Prompt, and answer text -> source coordinates: the one edge where model space begins and ends.
 
-A clip's frames arrive resized by qwen-vl-utils' rule (`frame_size`), so the processor resizes nothing; the clock on which
-they were taken is always passed, because seconds per grid and the interleaving of audio and video come from it.
+A clip's frames arrive resized by qwen-vl-utils' rule (`frame_size`), so the processor resizes nothing; the clock on
+which they were taken is always passed, because seconds per grid and the interleaving of audio and video come from it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from transformers.video_utils import VideoMetadata
 
 from avst.answer import map_boxes, parse, render
 from avst.errors import AvstError
-from avst.media import MediaSettings, probe
+from avst.media import probe
 from avst.models.families import Family
 from avst.tasks.r_avst import SYSTEM_PROMPT, prompt_text
 from avst.types import Answer, Box, Clip, Prompt, Question, Space
@@ -45,8 +45,9 @@ def frame_size(
 ) -> tuple[int, int]:
     """(width, height) in px of the frames a model is shown: qwen-vl-utils' `fetch_video` rule.
 
-    min_pixels, max_pixels: bounds of one frame;  total_pixels: of the whole clip, shared by pairs of frames (one temporal
-    patch);  None: the library's defaults. Both sides are multiples of `factor`, the aspect ratio is kept as nearly as may be.
+    min_pixels, max_pixels: bounds of one frame;  total_pixels: of the whole clip, shared by pairs of frames (one
+    temporal patch);  None: the library's defaults. Both sides are multiples of `factor`, the aspect ratio is kept as
+    nearly as may be.
     """
     least = min_pixels if min_pixels is not None else VIDEO_MIN_TOKEN_NUM * factor**2
     total = total_pixels if total_pixels is not None else MODEL_SEQ_LEN * factor**2 * 0.9
@@ -71,7 +72,8 @@ class PromptBuilder:
     """Builds prompts for one processor; holds no state beside its settings, so data-loader workers may share it.
 
     processor: the model's own;  family: what the model hears and how it speaks of boxes;
-    max_text_tokens: a longer text is refused (cutting it would cut the question);  system: Box 2 of the paper by default.
+    max_text_tokens: a longer text is refused (cutting it would cut the question);  system: Box 2 of the paper by
+    default.
     """
 
     def __init__(
@@ -111,7 +113,9 @@ class PromptBuilder:
         return map_boxes(parse(text, prompt.question.gold_names), prompt.space.to_source)
 
     def gold(self, prompt: Prompt) -> str:
-        """The gold answer as the model should say it: boxes in model space, rounded to whole pixels as Qwen2.5 speaks."""
+        """The gold answer as the model should say it: boxes in model space, rounded to whole pixels as Qwen2.5
+        speaks.
+        """
 
         def rounded(box: Box) -> Box:
             x1, y1, x2, y2 = (float(round(v)) for v in prompt.space.to_model(box))
@@ -170,6 +174,8 @@ class PromptBuilder:
         }
         n_text = sum(int(token) not in media_ids for token in ids.tolist())
         if n_text > self.max_text_tokens:
-            raise AvstError(f"{question.id}: the text takes {n_text} tokens, prompt.max_text_tokens is {self.max_text_tokens}")
+            raise AvstError(
+                f"{question.id}: the text takes {n_text} tokens, prompt.max_text_tokens is {self.max_text_tokens}"
+            )
         digest = str(clip.provenance.get("digest", "")) if clip is not None else ""
         return Prompt(question, ids, dict(inputs), space, digest)

@@ -1,8 +1,8 @@
 """Rollout: G answers a prompt, all prompts of an optimizer step at once.
 
-Each prompt is prefilled once and alone (no padding, and the features of frozen towers come from the prompt); its cache is
-then padded on the left to the longest prompt, repeated G times, and the library's own `generate` goes on from there, for
-all prompts together. Decoding is bound by memory bandwidth, so the larger batch is nearly free.
+Each prompt is prefilled once and alone (no padding, and the features of frozen towers come from the prompt); its
+cache is then padded on the left to the longest prompt, repeated G times, and the library's own `generate` goes on
+from there, for all prompts together. Decoding is bound by memory bandwidth, so the larger batch is nearly free.
 
 What differs from a plain `generate(num_return_sequences=G)`: no prompt is computed G times, and prompts of different
 length share one decode loop. Greedy answers are the same token by token (tests/test_rollout.py).
@@ -15,9 +15,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
-from avst.models.families import prompt_positions
+from avst.errors import AvstError
+from avst.models.families import prompt_positions, unwrapped
 from avst.models.features import embed
 from avst.types import Group, Prompt
 
@@ -52,9 +60,21 @@ class Sampling:
         )
 
 
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], int]:
+    """(ids that end an answer, padding id): the tokenizer's and those the checkpoint's generation config adds."""
+    ends = [tokenizer.eos_token_id]
+    extra = getattr(unwrapped(model).generation_config, "eos_token_id", None)
+    ends += extra if isinstance(extra, list) else [extra]
+    known = sorted({token for token in ends if token is not None})
+    if not known:
+        raise AvstError("the tokenizer names no end token, so no answer could ever end")
+    pad = tokenizer.pad_token_id
+    return known, known[0] if pad is None else pad
+
+
 class _Recorder(LogitsProcessor):
-    """Keeps the log-prob of each drawn token under the policy at its temperature, before any truncation by top-k or top-p:
-    the quantity that the training forward computes, so that the two can be compared."""
+    """Keeps the log-prob of each drawn token under the policy at its temperature, before any truncation by top-k or
+    top-p: the quantity that the training forward computes, so that the two can be compared."""
 
     def __init__(self, prompt_len: int, temperature: float) -> None:
         self.prompt_len, self.temperature = prompt_len, temperature or 1.0
@@ -90,8 +110,8 @@ def rollout(
 ) -> list[Group]:
     """One Group a prompt, each with `num_generations` completions, in the order of `prompts`.
 
-    model: the unwrapped transformers model, in evaluation mode;  end_ids: tokens that end an answer (kept in the completion,
-    so that the policy learns to stop);  pad_id: fills ended rows and is never part of a completion.
+    model: the unwrapped transformers model, in evaluation mode;  end_ids: tokens that end an answer (kept in the
+    completion, so that the policy learns to stop);  pad_id: fills ended rows and is never part of a completion.
     """
     caches = [_prefill(model, prompt) for prompt in prompts]
     sizes = [int(p.input_ids.numel()) for p in prompts]

@@ -93,8 +93,8 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A decoded clip. Frames and audio share the source's clock: frame i was on screen at times_s[i]; audio sample j was
-    heard at j / audio_rate seconds (a track that starts late is preceded by silence).
+    """A decoded clip. Frames and audio share the source's clock: frame i was on screen at times_s[i]; audio sample j
+    was heard at j / audio_rate seconds (a track that starts late is preceded by silence).
 
     frames: uint8 (T, H, W, 3) RGB, already resized;  source_size: (width, height) px of the source;
     fps: the clock on which frames were taken;  audio: float32 (N,) mono or (channels, N), None where there is no track.
@@ -136,8 +136,8 @@ class Prompt:
 
     input_ids: int64 tensor (P,);  media: keyword tensors of the model's forward (pixel values, grids, audio features);
     space: the box space of this prompt's clip;  clip_digest: the clip's content, "" where nothing was decoded;
-    positions: int64 (3, P), set once by avst.models.families;  features: what frozen towers made of the media, set once by
-    avst.models.features and then reused by rollout, policy and reference.
+    positions: int64 (3, P), set once by avst.models.families;  features: what frozen towers made of the media, set
+    once by avst.models.features and then reused by rollout, policy and reference.
     """
 
     question: Question

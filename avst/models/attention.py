@@ -4,8 +4,8 @@ transformers lets a program register an attention function and a mask function b
 model's forward down to it. So no model file is patched: the text model's config names `group_<base>`, and the function
 below falls through to the base implementation whenever no `group` layout comes along (rollout, evaluation, plain use).
 
-It is set on the *text* config alone. Set on the composite config it would cascade into the vision and audio towers, which
-would then silently lose their window masks.
+It is set on the *text* config alone. Set on the composite config it would cascade into the vision and audio towers,
+which would then silently lose their window masks.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What differs between the model families, and nothing else: classes, towers, placeholder tokens, positions, box space."""
+"""What differs between the model families, and nothing else: classes, towers, placeholder tokens, positions, box
+space.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ from avst.types import Prompt
 class Family:
     """One line of the table below.
 
-    model_class: the class in transformers;  hears: whether it takes audio;  thousand: boxes are spoken in 0..1000 (Qwen3)
-    instead of pixels of the frame the model saw (Qwen2.5).
+    model_class: the class in transformers;  hears: whether it takes audio;  thousand: boxes are spoken in 0..1000
+    (Qwen3) instead of pixels of the frame the model saw (Qwen2.5).
     """
 
     model_class: str
@@ -87,8 +89,8 @@ def placeholder_ids(config: PretrainedConfig) -> dict[str, int]:
 def prompt_positions(model: PreTrainedModel, prompt: Prompt) -> Tensor:
     """Position ids of a prompt, int64 (3, P), computed once by the very method that `generate` calls.
 
-    Seconds per grid, audio lengths and the interleaving of audio and video all enter here, so rollout and training cannot
-    disagree about them.
+    Seconds per grid, audio lengths and the interleaving of audio and video all enter here, so rollout and training
+    cannot disagree about them.
     """
     if prompt.positions is None:
         ids = prompt.input_ids.reshape(1, -1)

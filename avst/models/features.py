@@ -1,4 +1,6 @@
-"""Media -> embeddings. Features of frozen towers are computed once a prompt and reused by rollout, policy and reference."""
+"""Media -> embeddings. Features of frozen towers are computed once a prompt and reused by rollout, policy and
+reference.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ from avst.types import Prompt
 def media_features(model: PreTrainedModel, prompt: Prompt) -> dict[str, Tensor]:
     """Modality -> embeddings (tokens of that modality, D) for one prompt.
 
-    A modality whose tower has no trainable parameter is computed without gradient and kept on the prompt; the others are
-    computed anew at each call, with gradient where it is on.
+    A modality whose tower has no trainable parameter is computed without gradient and kept on the prompt; the others
+    are computed anew at each call, with gradient where it is on.
     """
     found: dict[str, Tensor] = {}
     for modality, (tower, encode) in _encoders(model).items():

@@ -1,8 +1,9 @@
 """One packed row for several groups: [prompt 1 | its answers | prompt 2 | its answers | …].
 
 Every prompt stands once, however many answers were sampled for it, so a group costs P + ΣC tokens instead of
-G·P + ΣC (docs/architecture.md, "the group is the unit"). Position ids start again behind the prompt for each answer, and
-avst.models.attention keeps siblings from seeing each other, so that log-probs and gradients are those of G separate rows.
+G·P + ΣC (docs/architecture.md, "the group is the unit"). Position ids start again behind the prompt for each answer,
+and avst.models.attention keeps siblings from seeing each other, so that log-probs and gradients are those of G
+separate rows.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ class PackedRow:
 
     input_ids: int64 (1, L);  position_ids: int64 (3, 1, L) (temporal, height, width);  layout: the segments;
     prompts: the groups' prompts, in row order (their media go with them);
-    predictors: int64 (ΣC,), index of the token whose hidden state predicts each answer token: the prompt's last token for
-    an answer's first, the token before it for the others;  targets: int64 (ΣC,), the answer tokens themselves;
+    predictors: int64 (ΣC,), index of the token whose hidden state predicts each answer token: the prompt's last token
+    for an answer's first, the token before it for the others;  targets: int64 (ΣC,), the answer tokens themselves;
     lengths: the lengths of all completions in row order.
     """
 
@@ -87,7 +88,9 @@ class PackedRow:
 
 
 def segment(start: int, prompt_len: int, lengths: Sequence[int]) -> Segment:
-    """The Segment of a group that starts at `start`; empty completions are refused (a log-prob of nothing is undefined)."""
+    """The Segment of a group that starts at `start`; empty completions are refused (a log-prob of nothing is
+    undefined).
+    """
     if not lengths or min(lengths) < 1:
         raise ValueError(f"every completion of a group needs at least one token, got lengths {list(lengths)}")
     longest = max(lengths)
@@ -103,8 +106,8 @@ def pack(
 ) -> PackedRow:
     """Pack groups into one row.
 
-    prompts: one per group;  completions: per group, G lists of token ids (not empty);  positions: per group, the prompt's
-    position ids (3, P) as generation computes them (avst.models.families.prompt_positions).
+    prompts: one per group;  completions: per group, G lists of token ids (not empty);  positions: per group, the
+    prompt's position ids (3, P) as generation computes them (avst.models.families.prompt_positions).
     """
     ids, places, predictors, segments, lengths = [], [], [], [], []
     start = 0

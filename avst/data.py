@@ -1,0 +1,125 @@
+"""The training data as a torch data set: a question in, a prompt (or a counted skip) out; and the order of a run.
+
+Decoding and the processor run where the data loader runs them, in its workers if it has any.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from avst.errors import AvstError
+from avst.media import MediaError, MediaSettings, load_clip, probe, video_path
+from avst.prompt import PromptBuilder, frame_size
+from avst.types import Clip, Prompt, Question
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A question that could not be asked, and why. It is counted and logged, and nothing takes its place."""
+
+    question_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where clips come from and how they are shown.
+
+    videos: the folder;  media: clock, cache, deadline, decoder;  bounds: min_pixels, max_pixels, total_pixels of
+    qwen-vl-utils' resize rule (absent: the library's);  on_error: "raise" ends the run at the first bad file, "skip"
+    counts it.
+    """
+
+    videos: Path
+    media: MediaSettings = field(default_factory=MediaSettings)
+    bounds: Mapping[str, int | None] = field(default_factory=dict)
+    on_error: Literal["raise", "skip"] = "raise"
+
+    def clip(self, question: Question) -> Clip:
+        """The question's clip, resized for the model. MediaError names file and cause."""
+        path = video_path(self.videos, question.video)
+        info = probe(path)
+        n_frames = max(2, round(info.duration_s * self.media.fps))
+        if self.media.max_frames is not None:
+            n_frames = min(n_frames, self.media.max_frames)
+        size = frame_size(info.width, info.height, n_frames, **self.bounds)
+        return load_clip(path, replace(self.media, size=size))
+
+
+class PromptDataset(Dataset[Prompt | Skipped]):
+    """questions[i] as a prompt, decoded when asked for."""
+
+    def __init__(self, questions: Sequence[Question], builder: PromptBuilder, source: Source) -> None:
+        self.questions, self.builder, self.source = list(questions), builder, source
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    def __getitem__(self, index: int) -> Prompt | Skipped:
+        question = self.questions[index]
+        try:
+            return self.builder.build(question, self.source.clip(question))
+        except MediaError as error:
+            if self.source.on_error == "raise":
+                raise MediaError(f"{question.id}: {error}") from error
+            logger.warning("skipped %s: %s", question.id, error)
+            return Skipped(question.id, str(error))
+
+
+class StepSampler(Sampler[tuple[int, int]]):
+    """The order of a run: (row, iteration). Every optimizer step's rows come num_iterations times in a row, so that the
+    answers drawn at iteration 0 serve them all.
+
+    n: rows;  rows_per_step: prompts of one optimizer step over all processes;  rows that do not fill a last step are
+    left out of that epoch (another shuffle leaves out others). `epoch` is set by the trainer; the order depends on
+    (seed, epoch) alone.
+    """
+
+    def __init__(self, n: int, rows_per_step: int, num_iterations: int, shuffle: bool, seed: int) -> None:
+        if n < rows_per_step:
+            raise AvstError(
+                f"an optimizer step takes {rows_per_step} questions (prompts a device x devices x accumulation steps), "
+                f"the training set has {n}"
+            )
+        self.n, self.rows_per_step, self.num_iterations = n, rows_per_step, num_iterations
+        self.shuffle, self.seed, self.epoch = shuffle, seed, 0
+        if left := n % rows_per_step:
+            logger.warning("%d of %d questions are left out of each epoch: steps take %d", left, n, rows_per_step)
+
+    def __len__(self) -> int:
+        return self.n // self.rows_per_step * self.rows_per_step * self.num_iterations
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(self.n, generator=generator).tolist() if self.shuffle else list(range(self.n))
+        for start in range(0, self.n - self.rows_per_step + 1, self.rows_per_step):
+            for iteration in range(self.num_iterations):
+                for row in order[start : start + self.rows_per_step]:
+                    yield row, iteration
+
+
+class Reused:
+    """Stands for a row whose answers were drawn at an earlier iteration; nothing is decoded for it again."""
+
+
+class StepRows(Dataset[Any]):
+    """The data set as the StepSampler asks for it."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        row, iteration = key
+        return self.rows[row] if iteration == 0 else Reused()

@@ -1,0 +1,97 @@
+"""Models and processors by name or path: family, dtype, attention, frozen towers, LoRA and QLoRA."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel
+from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, PreTrainedModel, ProcessorMixin
+
+from avst.errors import AvstError
+from avst.models.families import Family, family_of, model_class, towers
+from avst.models.policy import understand_groups
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
+
+
+def load(
+    path: str | Path,
+    *,
+    dtype: str = "bfloat16",
+    attention: str = "sdpa",
+    freeze: Sequence[str] = (),
+    quantize_4bit: bool = False,
+    revision: str | None = None,
+) -> tuple[PreTrainedModel | PeftModel, ProcessorMixin, Family]:
+    """(model, processor, family) of a checkpoint folder or a hub name; a folder with adapters alone loads its base too.
+
+    dtype: of the weights, or "auto" for the checkpoint's;  attention: sdpa, eager or flash_attention_2;
+    freeze: towers by name (avst.models.families.towers);  quantize_4bit: QLoRA's NF4 base, needs bitsandbytes and a
+    GPU. Omni checkpoints load their thinker alone: the talker speaks, which no answer needs.
+    """
+    adapters = Path(path) / "adapter_config.json"
+    base = _adapter_base(adapters) if adapters.is_file() else str(path)
+    config = _config(base, revision)
+    options: dict[str, Any] = {
+        "dtype": DTYPES.get(dtype, dtype),
+        "attn_implementation": attention,
+        "revision": revision,
+        "trust_remote_code": False,
+    }
+    if quantize_4bit:
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=torch.bfloat16,
+            llm_int8_skip_modules=["visual", "audio_tower", "lm_head"],
+        )
+    model = model_class(config).from_pretrained(base, **options)
+    understand_groups(model, attention)
+    freeze_towers(model, freeze)
+    processor = AutoProcessor.from_pretrained(base, revision=revision, trust_remote_code=False)
+    if adapters.is_file():
+        return PeftModel.from_pretrained(model, str(path)), processor, family_of(config)
+    return model, processor, family_of(config)
+
+
+def freeze_towers(model: PreTrainedModel, names: Sequence[str]) -> None:
+    """Switch the gradient off for the named towers; AvstError for a tower that this model does not have."""
+    parts = towers(model)
+    for name in names:
+        if not parts.get(name):
+            raise AvstError(f"model.freeze: no tower {name!r} in {type(model).__name__}; one of {', '.join(parts)}")
+        for module in parts[name]:
+            module.requires_grad_(False)
+
+
+def lora_config(
+    model: PreTrainedModel,
+    r: int = 16,
+    alpha: int = 32,
+    dropout: float = 0.0,
+    target_modules: Sequence[str] | None = None,
+) -> LoraConfig:
+    """LoRA on the language model's linear layers (towers and head stay as they are), or on `target_modules`."""
+    names = list(target_modules or []) or [
+        name
+        for name, module in model.named_modules()
+        if ".language_model." in name and isinstance(module, torch.nn.Linear)
+    ]
+    return LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, bias="none")
+
+
+def _config(path: str, revision: str | None) -> Any:
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise AvstError(f"model.path {path}: no checkpoint there ({str(error).splitlines()[0]})") from error
+    family_of(config)
+    return config
+
+
+def _adapter_base(path: Path) -> str:
+    return json.loads(path.read_text())["base_model_name_or_path"]

@@ -1,0 +1,64 @@
+"""Does training see what generation saw? Checked on the first group of a run; a mismatch ends the run.
+
+Three computations of the same log-probs: the rollout's own (cache, one token at a time), the packed training forward,
+and the library's plain forward over [prompt | answer] with the processor's tensors, which works out positions,
+seconds per grid and the interleaving of audio and video for itself.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from avst.errors import AvstError
+from avst.models.families import placeholder_ids, prompt_positions
+from avst.models.packing import pack
+from avst.types import Group, Prompt
+
+# mean |difference| of a token's log-prob that different kernels may make; a wrong position or clock makes far more
+TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
+
+
+@torch.no_grad()
+def check_paths(model: PreTrainedModel, group: Group, temperature: float) -> dict[str, float]:
+    """Mean absolute differences to the packed forward, by path; AvstError if one is above the dtype's tolerance.
+
+    model: in evaluation mode, still the policy that sampled `group`.
+    """
+    temperature = temperature or 1.0
+    row = pack([group.prompt], [group.completion_ids], [prompt_positions(model, group.prompt)])
+    packed: Tensor = model(packed=row, temperature=temperature)["logps"].cpu()
+    sampled = torch.tensor([logp for one in group.sampled_logps for logp in one])
+    gaps = {"rollout": float((packed - sampled).abs().mean())}
+    first = group.completion_ids[0]
+    if not set(first) & set(placeholder_ids(model.config).values()):  # the plain forward would take them for media
+        plain = _plain_logps(model, group.prompt, first, temperature).cpu()
+        gaps["plain forward"] = float((packed[: len(first)] - plain).abs().mean())
+    bound = TOLERANCE.get(model.dtype, 0.1)
+    for path, gap in gaps.items():
+        if not gap <= bound:  # NaN is a mismatch too
+            raise AvstError(
+                f"{group.prompt.question.id}: training and generation do not see the same prompt: log-probs of the "
+                f"packed forward and of the {path} are {gap:.3g} apart a token; at most {bound:g} is numerical noise "
+                f"in {model.dtype}"
+            )
+    return gaps
+
+
+def _plain_logps(model: PreTrainedModel, prompt: Prompt, answer: list[int], temperature: float) -> Tensor:
+    """(C,) log-probs of one answer by the model's own forward, positions and all."""
+    tail = torch.tensor(answer, device=model.device)
+    ids = torch.cat([prompt.input_ids.reshape(-1).to(model.device), tail])[None]
+    media = {k: v.to(model.device) if isinstance(v, Tensor) else v for k, v in prompt.media.items()}
+    if (kinds := media.get("mm_token_type_ids")) is not None:
+        media["mm_token_type_ids"] = torch.cat([kinds, kinds.new_zeros(1, len(answer))], dim=1)
+    for key, value in media.items():
+        if isinstance(value, Tensor) and value.is_floating_point() and "second" not in key:
+            media[key] = value.to(model.dtype)
+    stale = model.model.rope_deltas
+    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **media).logits[0]
+    model.model.rope_deltas = stale
+    scores = logits[-len(answer) - 1 : -1]
+    scores = (scores if scores.dtype == torch.float64 else scores.float()) / temperature
+    return scores.log_softmax(-1).gather(-1, tail[:, None]).squeeze(-1)

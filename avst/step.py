@@ -1,0 +1,127 @@
+"""One optimizer step's worth of data, between the rollout and the loss."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from avst.data import Skipped
+from avst.models.families import prompt_positions
+from avst.models.packing import PackedRow, pack
+from avst.types import Group, Prompt
+
+
+@dataclass(slots=True)
+class MicroBatch:
+    """The groups of one forward pass on this process.
+
+    prompts: as drawn, failed samples left out;  groups: filled by the rollout;  old_logps, ref_logps: float (ΣC,),
+    kept from iteration 0 for the later ones (the policy that sampled is the policy before the step's first update).
+    """
+
+    step: Step
+    prompts: list[Prompt]
+    groups: list[Group] = field(default_factory=list)
+    old_logps: Tensor | None = None
+    ref_logps: Tensor | None = None
+
+    def row(self, model: PreTrainedModel) -> PackedRow:
+        return pack(
+            [g.prompt for g in self.groups],
+            [g.completion_ids for g in self.groups],
+            [prompt_positions(model, g.prompt) for g in self.groups],
+        )
+
+    def advantages(self) -> Tensor:
+        """(M,), in the order of the row's completions."""
+        return torch.tensor([a for g in self.groups for a in g.advantages], dtype=torch.float32)
+
+    def token_mask(self, row: PackedRow, drop_truncated: bool) -> Tensor:
+        """bool (ΣC,): False for the tokens of truncated completions where these are left out of the loss."""
+        keep = [not (drop_truncated and cut) for g in self.groups for cut in g.truncated]
+        return torch.tensor(keep).repeat_interleave(torch.tensor(row.lengths))
+
+
+@dataclass(slots=True)
+class Step:
+    """The micro-batches between two optimizer updates on this process, rolled out together.
+
+    tokens: completion tokens that count, over all processes (what dapo divides by), once rolled out.
+    """
+
+    micro_batches: list[MicroBatch] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    rolled_out: bool = False
+    tokens: float = 0.0
+
+    @classmethod
+    def of(cls, batches: list[list[Prompt | Skipped]]) -> Step:
+        step = cls()
+        for batch in batches:
+            step.skipped += [row for row in batch if isinstance(row, Skipped)]
+            step.micro_batches.append(MicroBatch(step, [row for row in batch if isinstance(row, Prompt)]))
+        return step
+
+    @property
+    def prompts(self) -> list[Prompt]:
+        return [prompt for micro in self.micro_batches for prompt in micro.prompts]
+
+    @property
+    def groups(self) -> list[Group]:
+        return [group for micro in self.micro_batches for group in micro.groups]
+
+
+class Meter:
+    """Figures between two log lines: means are sums and counts until then, so that processes can be put together."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = defaultdict(float)
+        self.counts: dict[str, float] = defaultdict(float)
+        self.lows: dict[str, float] = {}
+        self.highs: dict[str, float] = {}
+        self.totals: dict[str, float] = defaultdict(float)
+
+    def mean(self, name: str, total: float, count: float = 1.0) -> None:
+        self.sums[name] += total
+        self.counts[name] += count
+
+    def low(self, name: str, value: float) -> None:
+        self.lows[name] = min(value, self.lows.get(name, value))
+
+    def high(self, name: str, value: float) -> None:
+        self.highs[name] = max(value, self.highs.get(name, value))
+
+    def add(self, name: str, value: float) -> None:
+        """A figure that is summed: seconds, tokens, skipped samples."""
+        self.totals[name] += value
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Seconds spent inside, summed under `seconds/<name>`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(f"seconds/{name}", time.perf_counter() - start)
+
+    def merged(self, others: list[Meter]) -> dict[str, float]:
+        """One number a name over all processes' meters. Seconds are the slowest process's, other totals are summed."""
+        out: dict[str, float] = {}
+        for name in {n for m in others for n in m.counts}:
+            count = sum(m.counts.get(name, 0.0) for m in others)
+            out[name] = sum(m.sums.get(name, 0.0) for m in others) / count if count else 0.0
+        for name in {n for m in others for n in m.lows}:
+            out[name] = min(m.lows[name] for m in others if name in m.lows)
+        for name in {n for m in others for n in m.highs}:
+            out[name] = max(m.highs[name] for m in others if name in m.highs)
+        for name in {n for m in others for n in m.totals}:
+            each = [m.totals.get(name, 0.0) for m in others]
+            out[name] = max(each) if name.startswith("seconds/") else sum(each)
+        return dict(sorted(out.items()))

@@ -1,0 +1,70 @@
+"""What a GRPO user looks at, under TRL's names where TRL has one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from avst.data import Skipped
+from avst.grpo import LossOutput
+from avst.step import Meter
+from avst.types import Group
+
+
+def log_rollout(meter: Meter, groups: list[Group], skipped: list[Skipped]) -> None:
+    """Rewards in total and by part, overall and by task; spread; lengths; truncation; skipped samples."""
+    meter.add("samples/skipped", len(skipped))
+    for group in groups:
+        task = group.prompt.question.task
+        known = [total for total in group.totals if total == total]
+        if known:
+            mean = sum(known) / len(known)
+            spread = (sum((t - mean) ** 2 for t in known) / max(len(known) - 1, 1)) ** 0.5
+            for name in ("reward", f"reward/{task}"):
+                meter.mean(name, sum(known), len(known))
+            meter.mean("reward_std", spread)
+        for rewards in group.rewards:
+            for name, value in rewards.items():
+                if value is not None:
+                    meter.mean(f"rewards/{name}/mean", value)
+                    meter.mean(f"rewards/{name}/{task}", value)
+        for ids, cut in zip(group.completion_ids, group.truncated, strict=True):
+            meter.mean("completions/mean_length", len(ids))
+            meter.low("completions/min_length", len(ids))
+            meter.high("completions/max_length", len(ids))
+            meter.mean("completions/clipped_ratio", float(cut))
+            meter.add("completions/tokens", len(ids))
+        meter.mean("prompts/mean_length", int(group.prompt.input_ids.numel()))
+
+
+def log_loss(meter: Meter, result: LossOutput, entropies: Tensor) -> None:
+    """KL, clip ratios, importance ratios (avst.grpo) and the policy's entropy a token."""
+    meter.mean("entropy", float(entropies.sum()), entropies.numel())
+    for name, mean in result.means.items():
+        meter.mean(name, float(mean.total), float(mean.count))
+    for name, value in result.extremes.items():
+        number = float(value)
+        if number == number:
+            (meter.low if name.endswith("min") else meter.high)(name, number)
+
+
+def completion_rows(step: int, groups: list[Group]) -> list[dict[str, Any]]:
+    """One flat dict a completion: what it answered, what it got and how far that was above its siblings."""
+    return [
+        {
+            "step": step,
+            "question_id": group.prompt.question.id,
+            "task": group.prompt.question.task,
+            "prompt": group.prompt.question.text,
+            "gold": group.prompt.question.gold_text,
+            "completion": group.texts[i],
+            "rewards": group.rewards[i],
+            "total": group.totals[i],
+            "advantage": group.advantages[i],
+            "truncated": group.truncated[i],
+            "n_tokens": len(group.completion_ids[i]),
+        }
+        for group in groups
+        for i in range(len(group.texts))
+    ]

@@ -1,0 +1,284 @@
+"""GRPOTrainer: the step as prose. What a prompt goes through, in order:
+
+    dataset -> prompts of one optimizer step -> rollout (avst.rollout) -> texts, answers (avst.prompt)
+            -> rewards (avst.scoring) -> advantages, loss (avst.grpo) over one packed forward a micro-batch
+            (avst.models)
+
+transformers' Trainer gives the loop, accelerate, the engines, callbacks, loggers and checkpoints. What differs from
+TRL's trainer of the same name: one data-set row is one group (a prompt is never repeated), all prompts of an
+optimizer step are decoded together, and every option keeps TRL's name and meaning or is refused (avst.grpo_options).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from peft import PeftConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainerCallback
+from trl import GRPOConfig
+
+from avst.data import Reused, StepRows, StepSampler
+from avst.errors import AvstError
+from avst.grpo import LossConfig, LossOutput, advantages, no_spread, policy_loss
+from avst.grpo_losses import Normaliser, step_tokens
+from avst.grpo_options import refuse_unsupported
+from avst.models.families import unwrapped
+from avst.prompt import PromptBuilder
+from avst.reference import Reference
+from avst.rollout import Sampling, end_tokens, rollout
+from avst.scoring import Score, Scorer
+from avst.startup import check_paths
+from avst.step import Meter, MicroBatch, Step
+from avst.step_log import completion_rows, log_loss, log_rollout
+from avst.types import Answer, Group, Prompt, Question
+
+CompletionSink = Callable[[int, list[dict[str, Any]]], None]
+
+
+class GRPOTrainer(Trainer):
+    """Trains `model` on groups of sampled answers.
+
+    model: from avst.models.loading, or any supported transformers model that `understand_groups` was called on;
+    scorer: rewards with their weights;  args: TRL's GRPOConfig (per_device_train_batch_size counts completions, as in
+    TRL: 6 with num_generations 6 is one prompt a device);  train_dataset: rows are Prompt or Skipped
+    (avst.data.PromptDataset); prompts: reads answers back into source pixels;  peft_config: LoRA and the like, the
+    reference is then the bare model; completion_sink: called on the main process with (step, one dict a completion).
+
+    Errors: AvstError for options that are refused and for a batch size that cuts a group.
+    """
+
+    loss_is_scaled_for_ga = True  # avst.grpo divides by the accumulation steps itself, as TRL's trainer does
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        scorer: Scorer,
+        args: GRPOConfig,
+        train_dataset: Dataset[Any] | Sequence[Any],
+        prompts: PromptBuilder,
+        processing_class: ProcessorMixin | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        peft_config: PeftConfig | None = None,
+        completion_sink: CompletionSink | None = None,
+    ) -> None:
+        refuse_unsupported(args)
+        if args.per_device_train_batch_size % args.num_generations:
+            raise AvstError(
+                f"per_device_train_batch_size {args.per_device_train_batch_size} (completions, as in TRL) is not a "
+                f"multiple of num_generations {args.num_generations}: a group would be cut"
+            )
+        if peft_config is not None:
+            model = get_peft_model(model, peft_config)  # type: ignore[assignment, arg-type]
+        self.scorer, self.prompts, self.completion_sink = scorer, prompts, completion_sink
+        self.prompts_per_batch = args.per_device_train_batch_size // args.num_generations
+        self.loss_config = LossConfig.of(args)
+        self.meter = Meter()
+        self._step: Step | None = None
+        self._paths_checked = False
+        self.reference = Reference(model) if args.beta else None
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=list,
+            train_dataset=train_dataset,
+            processing_class=processing_class,
+            callbacks=callbacks,
+            optimizers=optimizers,
+        )
+        tokenizer = prompts.processor.tokenizer
+        self.end_ids, self.pad_id = end_tokens(model, tokenizer)
+        self.sampling = Sampling(
+            max_new_tokens=args.max_completion_length or 512,
+            temperature=args.temperature,
+            top_p=args.top_p,
+            top_k=args.top_k or 0,
+            min_p=args.min_p,
+            repetition_penalty=args.repetition_penalty,
+        )
+        if self.reference is not None:
+            self.reference.prepare(self.accelerator)
+
+    # ---- data: one row a group ---------------------------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        rows_per_step = self.prompts_per_batch * self.args.world_size * self.args.gradient_accumulation_steps
+        self.order = StepSampler(
+            len(self.train_dataset),  # type: ignore[arg-type]
+            rows_per_step,
+            self.args.num_iterations,
+            self.args.shuffle_dataset,
+            self.args.data_seed if self.args.data_seed is not None else self.args.seed,
+        )
+        return self._get_dataloader(
+            dataset=StepRows(self.train_dataset),
+            description="Training",
+            batch_size=self.prompts_per_batch,
+            sampler_fn=lambda _: self.order,
+            is_training=True,
+        )
+
+    def get_batch_samples(
+        self, epoch_iterator: Any, num_batches: int, device: torch.device
+    ) -> tuple[list[MicroBatch], None]:
+        """The micro-batches of one optimizer step. They are rolled out when the first of them is used, not here: on
+        resume the Trainer restores the random state after this call, and the rollout must see the restored state."""
+        self.order.epoch = int(self.state.epoch or 0)
+        with self.meter.phase("data"):
+            batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if batches and any(isinstance(row, Reused) for row in batches[0]):
+            if self._step is None:
+                raise AvstError("cannot go on inside num_iterations: the answers of that step were not saved")
+        else:
+            self._step = Step.of(batches)
+        assert self._step is not None
+        return self._step.micro_batches, None
+
+    def _prepare_inputs(self, inputs: MicroBatch) -> MicroBatch:  # type: ignore[override]
+        if not inputs.step.rolled_out:
+            self._roll_out(inputs.step)
+        return inputs
+
+    # ---- rollout, rewards, advantages --------------------------------------------------------------------------------
+
+    def _roll_out(self, step: Step) -> None:
+        model = unwrapped(self.model)
+        training = model.training
+        model.eval()
+        with self.meter.phase("rollout"):
+            groups = self._sample(model, step.prompts)
+        if groups and not self._paths_checked:
+            check_paths(model, groups[0], self.sampling.temperature)
+            self._paths_checked = True
+        model.train(training)
+        with self.meter.phase("rewards"):
+            self._score(groups)
+        self._advantages(groups)
+        drawn = iter(groups)
+        for micro in step.micro_batches:
+            micro.groups = [next(drawn) for _ in micro.prompts] or [self._blank(model)]
+        kept = [
+            len(ids)
+            for g in groups
+            for ids, cut in zip(g.completion_ids, g.truncated, strict=True)
+            if not (cut and self.args.mask_truncated_completions)
+        ]
+        step.tokens = self._sum(float(sum(kept)))
+        step.rolled_out = True
+        log_rollout(self.meter, groups, step.skipped)
+        if self.completion_sink is not None and self.args.log_completions:
+            rows = gather_object(completion_rows(self.state.global_step, groups))
+            if self.is_world_process_zero():
+                self.completion_sink(self.state.global_step, rows)
+
+    def _sample(self, model: PreTrainedModel, prompts: list[Prompt]) -> list[Group]:
+        if not prompts:
+            return []
+        return rollout(model, prompts, self.args.num_generations, self.sampling, self.end_ids, self.pad_id)
+
+    def _score(self, groups: list[Group]) -> None:
+        """Texts, answers in source pixels, rewards and totals of every completion."""
+        for group in groups:
+            group.texts = [self.prompts.decode(ids) for ids in group.completion_ids]
+            group.answers = [self.prompts.read(text, group.prompt) for text in group.texts]
+        scores: list[Score] = self.scorer.score(
+            [g.prompt.question for g in groups for _ in g.texts],
+            [text for g in groups for text in g.texts],
+            [answer for g in groups for answer in g.answers],
+            [ids for g in groups for ids in g.completion_ids],
+        )
+        each = iter(scores)
+        for group in groups:
+            mine = [next(each) for _ in group.texts]
+            group.rewards = [score.rewards for score in mine]
+            group.totals = [score.total for score in mine]
+
+    def _advantages(self, groups: list[Group]) -> None:
+        """Group-relative advantages. With scale_rewards="batch" the spread is that of all processes' groups."""
+        mine = [g.totals for g in groups]
+        scale = {True: "group", False: "none"}.get(self.args.scale_rewards, self.args.scale_rewards)
+        everyone = gather_object(mine) if scale == "batch" and self.accelerator.num_processes > 1 else mine
+        if not everyone:
+            return
+        first = sum(gather_object([len(mine)])[: self.accelerator.process_index]) if everyone is not mine else 0
+        values = advantages(torch.tensor(everyone, dtype=torch.float64), scale)[first : first + len(mine)]
+        for group, row, flat in zip(groups, values.tolist(), no_spread(torch.tensor(mine)).tolist(), strict=True):
+            group.advantages = row
+            self.meter.mean("frac_reward_zero_std", float(flat))
+
+    def _blank(self, model: PreTrainedModel) -> Group:
+        """A group that weighs nothing, for a micro-batch whose samples all failed: every process runs every forward."""
+        question = Question("blank", "temporal", "-", "", 0.0, gold=Answer(), gold_text="")
+        return Group(self.prompts.build_text(question), [[self.end_ids[0]]], [[0.0]], [True], advantages=[0.0])
+
+    def _sum(self, value: float) -> float:
+        return float(self.accelerator.reduce(torch.tensor(value, device=self.accelerator.device), "sum"))
+
+    # ---- the loss ----------------------------------------------------------------------------------------------------
+
+    def compute_loss(  # type: ignore[override]
+        self,
+        model: nn.Module,
+        inputs: MicroBatch,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Tensor:
+        """The micro-batch's loss over one packed forward, scaled so that a step's micro-batches add up."""
+        micro, bare = inputs, unwrapped(self.model)
+        row = micro.row(bare)
+        if self.reference is not None and micro.ref_logps is None:
+            with self.meter.phase("reference"):
+                inner = self.accelerator.unwrap_model(model)
+                micro.ref_logps = self.reference.logps(model, inner, row, self.args.temperature)
+        with self.meter.phase("forward"):
+            out = model(packed=row, temperature=self.args.temperature)
+        result = self._policy_loss(micro, row, out["logps"])
+        if micro.old_logps is None and self.args.num_iterations > 1:
+            micro.old_logps = out["logps"].detach()
+        log_loss(self.meter, result, out["entropies"])
+        return result.loss
+
+    def _policy_loss(self, micro: MicroBatch, row: Any, logps: Tensor) -> LossOutput:
+        device = logps.device
+        lengths = torch.tensor(row.lengths, device=device)
+        blank = not micro.prompts
+        mask = micro.token_mask(row, self.args.mask_truncated_completions or blank).to(device)
+        tokens = step_tokens(torch.tensor(micro.step.tokens), self.accelerator.num_processes)
+        return policy_loss(
+            logps,
+            micro.old_logps,
+            micro.ref_logps,
+            micro.advantages().to(device),
+            torch.repeat_interleave(lengths),
+            self.loss_config,
+            Normaliser(self.current_gradient_accumulation_steps, tokens.to(device)),
+            token_mask_L=mask,
+        )
+
+    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        with self.meter.phase("step"):
+            return super().training_step(model, inputs, num_items_in_batch)
+
+    # ---- the Trainer's habits ----------------------------------------------------------------------------------------
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Every log line of training carries all that was measured since the last one, over all processes."""
+        if "loss" in logs or "train_loss" not in logs:
+            meters = gather_object([self.meter]) if self.accelerator.num_processes > 1 else [self.meter]
+            figures = self.meter.merged(meters)
+            if spent := figures.get("seconds/rollout", 0.0):
+                figures["tokens_per_second"] = figures.get("completions/tokens", 0.0) / spent
+            if (step := figures.pop("seconds/step", None)) is not None:
+                inside = ("rollout", "rewards", "reference", "forward")
+                figures["seconds/backward"] = step - sum(figures.get(f"seconds/{name}", 0.0) for name in inside)
+            logs = {**logs, **figures}
+            self.meter = Meter()
+        super().log(logs, start_time)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0  # the library's estimate counts input_ids of a padded batch, which there is none of
