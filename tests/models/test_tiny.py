@@ -1,4 +1,4 @@
-"""The tiny models are ordinary checkpoints: loaded by AutoProcessor and the model classes, they see and hear in time."""
+"""The tiny models are ordinary checkpoints that AutoProcessor and the model classes load; they see and hear in time."""
 
 from __future__ import annotations
 
