@@ -1,0 +1,153 @@
+"""`avst COMMAND …`: finds the command, runs it, turns a user's mistake into one line.
+
+Only the module of the command that was asked for is imported, so that `avst --help` needs neither torch nor time.
+Exit status: what the command returns; 1 for an AvstError, 2 for wrong usage, 130 when interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+from avst import __version__
+from avst.config.build import did_you_mean
+from avst.errors import AvstError
+
+
+@dataclass(frozen=True)
+class Command:
+    """help: one line;  examples: command lines, shown under the options."""
+
+    help: str
+    examples: tuple[str, ...]
+
+
+COMMANDS = {
+    "synth": Command(
+        "make synthetic audio-visual clips with exact annotations",
+        ("avst synth data/scenes --n 200 --seed 0", "avst synth data/real --from-annotations QA.json"),
+    ),
+    "validate": Command(
+        "list every defect of a data set by file, question and field",
+        ("avst validate data/scenes/annotations_train.json --videos data/scenes/videos",),
+    ),
+    "score": Command(
+        "rewards and metrics of answers in a file; needs no model",
+        (
+            "avst score --annotations QA.json --predictions answers.jsonl --out scores.json",
+            "avst score --annotations QA.json --predictions answers.jsonl --out scores.json --explain",
+        ),
+    ),
+    "sft": Command(
+        "supervised fine-tuning on gold answers: the cold start, and the paper's baseline",
+        ("avst sft recipes/quickstart.yaml sft.max_steps=50",),
+    ),
+    "train": Command(
+        "GRPO",
+        (
+            "avst train recipes/quickstart.yaml",
+            "avst train recipes/avst_zero_vl_7b.yaml grpo.learning_rate=1e-6 data.max_questions=8 --output-dir runs/try",
+            "accelerate launch --config_file recipes/accelerate/zero3.yaml -m avst train recipes/avst_zero_omni_7b.yaml",
+        ),
+    ),
+    "eval": Command(
+        "greedy answers for a split, and the tables of the paper",
+        ("avst eval recipes/quickstart.yaml --checkpoint runs/quickstart/final",),
+    ),
+    "quickstart": Command(
+        "scenes, cold start, GRPO, table and plot on a tiny model, in minutes on two cores",
+        ("avst quickstart",),
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; the console script's entry. Returns the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    traceback = "--traceback" in argv
+    try:
+        args = parse(argv)
+        return int(args.run(args) or 0)
+    except AvstError as error:
+        if traceback:
+            raise
+        print(f"avst: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        if traceback:
+            raise
+        print("avst: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `avst score … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments, with `run` set to the command's function. Exits with status 2 on wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="avst",
+        description="GRPO for audio-visual Video-LLMs: what sounds, when and where.",
+        epilog="examples:\n" + "\n".join(f"  {command.examples[0]}" for command in COMMANDS.values()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"avst {__version__}")
+    _add_traceback(parser)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    asked = next((word for word in argv if not word.startswith("-")), None)
+    if asked is not None and asked not in COMMANDS:
+        parser.error(f'unknown command "{asked}"{did_you_mean(asked, COMMANDS)}')
+    chosen = parser
+    for name, command in COMMANDS.items():
+        child = subparsers.add_parser(
+            name,
+            help=command.help,
+            description=command.help[0].upper() + command.help[1:] + ".",
+            epilog="examples:\n" + "\n".join(f"  {example}" for example in command.examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name == asked:
+            chosen = child
+            module = load_command(name)
+            module.add_arguments(child)
+            child.set_defaults(run=module.run)
+            _add_traceback(child)
+    args, rest = parser.parse_known_args(argv)
+    _take_late_overrides(args, rest, chosen)
+    return args
+
+
+def load_command(name: str) -> ModuleType:
+    """The module avst.commands.<name>."""
+    module = f"avst.commands.{name}"
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+        raise AvstError(f"the command {name} is not part of this installation of avst") from error
+
+
+def _add_traceback(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--traceback", action="store_true", default=argparse.SUPPRESS, help="show where an error came from"
+    )
+
+
+def _take_late_overrides(args: argparse.Namespace, rest: list[str], parser: argparse.ArgumentParser) -> None:
+    """`RECIPE --seed 1 key=value`: argparse gives up on the key=value that stands behind an option."""
+    overrides = getattr(args, "overrides", None)
+    wrong = [word for word in rest if overrides is None or word.startswith("-") or "=" not in word]
+    if wrong:
+        parser.error(f"unrecognized arguments: {' '.join(wrong)}")
+    if rest:
+        args.overrides = [*(overrides or []), *rest]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""The arguments that train, sft and eval share: a recipe, overrides of its keys, and where the run goes."""
+
+from __future__ import annotations
+
+import argparse
+
+from avst.config import Recipe, load_recipe
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """RECIPE [key=value ...] --output-dir --seed --overwrite."""
+    parser.add_argument("recipe", metavar="RECIPE", help="a recipe file, such as recipes/quickstart.yaml")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="override a key of the recipe, such as grpo.learning_rate=1e-6",
+    )
+    parser.add_argument("--output-dir", metavar="DIR", help="where the run is kept (default: the recipe's, runs/<name>)")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of data order, sampling and initialisation")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="delete the other run that is in the output folder, and start afresh"
+    )
+
+
+def recipe_from(args: argparse.Namespace) -> Recipe:
+    """The recipe these arguments ask for. Raises AvstError."""
+    return load_recipe(args.recipe, args.overrides, output_dir=args.output_dir, seed=args.seed)
