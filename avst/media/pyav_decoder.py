@@ -1,0 +1,191 @@
+"""Decoding with PyAV: the two functions every decoder has. Runs inside the worker process.
+
+decode_video(path, scan, times_s, size) -> iterator of uint8 (H, W, 3), one frame for each time
+decode_audio(path, scan, rate, channels) -> float32 (N,) or (channels, N), or None without a track
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+
+from avst.media.audio import Timeline
+from avst.media.clock import PTS_SLACK_S, shown_at
+from avst.media.probe import Scan, open_media
+from avst.media.settings import Channels, MediaError
+
+# More threads than this make small videos slower, and loaders run several workers.
+THREADS = max(1, min(4, os.cpu_count() or 1))
+# Seeking costs a flush of the decoder's threads; it pays where at least this much is passed over.
+SEEK_OVER_S = 2.0
+
+
+def decode_video(path: str, scan: Scan, times_s: Sequence[float], size: tuple[int, int] | None) -> Iterator[np.ndarray]:
+    """Frames on screen at `times_s` (ascending), as displayed: rotated, RGB, resized to `size` = (width, height).
+
+    Raises MediaError naming the time where the frame due is unreadable: its packet cannot be decoded, or is built on
+    one that cannot (until the next keyframe).
+    """
+    reader = _Reader(path, scan, times_s)
+    last: tuple[Any, np.ndarray] | None = None
+    for t, frame in shown_at(reader, times_s):
+        reader.refuse_damage(t)
+        if last is None or last[0] is not frame:
+            last = (frame, to_rgb(frame, size, scan.info.rotation))
+        yield last[1]
+    if last is None and len(times_s):
+        raise MediaError(f"{path}: no frame can be decoded")
+
+
+def to_rgb(frame: Any, size: tuple[int, int] | None, rotation: int = 0) -> np.ndarray:
+    """A decoded frame as contiguous uint8 (H, W, 3), scaled by swscale (bicubic) and turned upright.
+
+    size: (width, height) as displayed; None keeps the frame's own. rotation: degrees counter-clockwise, to the
+    nearest 90.
+    """
+    turns = round(rotation / 90) % 4
+    width, height = size if size is not None else (0, 0)
+    if turns % 2:
+        width, height = height, width
+    rgb = frame.reformat(
+        width=width or frame.width, height=height or frame.height, format="rgb24", interpolation="BICUBIC", threads=1
+    ).to_ndarray()
+    return np.ascontiguousarray(np.rot90(rgb, turns) if turns else rgb)
+
+
+class _Reader:
+    """Decoded frames as (second, frame) in display order, skipping ahead by keyframes, and remembering damage."""
+
+    def __init__(self, path: str, scan: Scan, times_s: Sequence[float]) -> None:
+        self.path, self.scan, self.times_s = path, scan, times_s
+        self.decoded: set[float] = set()
+        self.damaged: list[float] = []  # seconds of frames flagged corrupt
+        self.errors = 0
+
+    def __iter__(self) -> Iterator[tuple[float, Any]]:
+        last = -math.inf
+        for seek in (self.scan.seekable, False):
+            with open_media(self.path) as container:
+                for at, frame in self._read(container, last, seek):
+                    if at is None:
+                        break  # a seek went astray: read this file from its start instead
+                    if at <= last:
+                        continue
+                    if frame.is_corrupt:
+                        self.damaged.append(at)
+                    self.decoded.add(at)
+                    last = at
+                    yield at, frame
+                else:
+                    return
+
+    def _read(self, container: Any, last: float, seek: bool) -> Iterator[tuple[float | None, Any]]:
+        """Frames after second `last`; (None, None) once if a seek did not land where the container's index said."""
+        stream = container.streams[self.scan.video]
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = THREADS
+        frames = self._frames(container, stream)
+        landing: float | None = None
+        while True:
+            if seek and landing is None and (landing := self._worth_seeking(last)) is not None:
+                ticks = round((Fraction(landing) + self.scan.origin_s) / stream.time_base)
+                container.seek(ticks, stream=stream)
+                frames = self._frames(container, stream)
+            frame = next(frames, None)
+            if frame is None:
+                if landing is not None:
+                    yield None, None
+                return
+            at = self._second(frame, last)
+            if landing is not None:
+                if at < landing - PTS_SLACK_S:
+                    continue  # before the keyframe: not needed, and perhaps built on what was passed over
+                if at > landing + PTS_SLACK_S:
+                    yield None, None
+                    return
+                landing = None
+            last = max(last, at)
+            yield at, frame
+
+    def _worth_seeking(self, last: float) -> float | None:
+        """The keyframe to jump to when nothing between it and the frame at `last` will be asked for, else None."""
+        wanted = bisect_left(self.times_s, last - PTS_SLACK_S)
+        if wanted == len(self.times_s):
+            return None
+        key = bisect_right(self.scan.keyframes_s, self.times_s[wanted] + PTS_SLACK_S) - 1
+        if key < 0:
+            return None
+        at = self.scan.keyframes_s[key]
+        return at if at > max(last, 0.0) + SEEK_OVER_S else None
+
+    def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
+        try:
+            for packet in container.demux(stream):
+                try:
+                    yield from packet.decode()
+                except av.FFmpegError:
+                    self.errors += 1
+        except av.FFmpegError:
+            self.errors += 1
+
+    def _second(self, frame: Any, last: float) -> float:
+        """Second of a frame on the clip's clock; a frame without pts follows the one before it."""
+        if frame.pts is not None:
+            return float(frame.pts * frame.time_base - self.scan.origin_s)
+        index = bisect_right(self.scan.shown_s, last + PTS_SLACK_S)
+        return self.scan.shown_s[index] if index < len(self.scan.shown_s) else last + 1.0 / (self.scan.info.fps or 25.0)
+
+    def refuse_damage(self, t: float) -> None:
+        """Raise MediaError if the frame due at t, or one it is built on, could not be decoded whole."""
+        if not self.errors and not self.damaged:
+            return
+        due = bisect_right(self.scan.shown_s, t + PTS_SLACK_S)
+        keys = self.scan.keyframes_s
+        key = bisect_right(keys, t + PTS_SLACK_S) - 1
+        start = bisect_left(self.scan.shown_s, keys[key] - PTS_SLACK_S) if key >= 0 else 0
+        built_on = self.scan.shown_s[start : max(due, 1)]
+        bad = [s for s in built_on if s not in self.decoded or s in self.damaged]
+        if bad:
+            raise MediaError(
+                f"{self.path}: the frame at {t:.3f} s is unreadable (the video is damaged at {bad[0]:.3f} s)"
+            )
+
+
+def decode_audio(path: str, scan: Scan, rate: int, channels: Channels) -> np.ndarray | None:
+    """The sound from t = 0 at `rate` Hz: float32 (N,) mono or (channels, N); gaps are silence; None without a track.
+
+    Raises MediaError where more of the sound is unreadable than avst.media.audio allows.
+    """
+    if scan.audio is None:
+        return None
+    info = scan.info
+    timeline = Timeline(path, info.audio_rate, rate, info.audio_channels, channels)
+    with open_media(path) as container:
+        stream = container.streams[scan.audio]
+        layout = stream.codec_context.layout.name
+        planar = av.AudioResampler(format="fltp", layout=layout, rate=info.audio_rate)
+        for frame in _audio_frames(container, stream, timeline):
+            at = None if frame.pts is None else float(frame.pts * frame.time_base - scan.origin_s)
+            frame.pts = None  # the timeline places the samples; the converter must neither pad nor drop any
+            for converted in planar.resample(frame):
+                timeline.add(converted.to_ndarray(), at)
+                at = None
+    return timeline.finish()
+
+
+def _audio_frames(container: Any, stream: Any, timeline: Timeline) -> Iterator[Any]:
+    try:
+        for packet in container.demux(stream):
+            try:
+                yield from packet.decode()
+            except av.FFmpegError:
+                timeline.lose(float((packet.duration or 0) * packet.time_base))
+    except av.FFmpegError:
+        timeline.lose(0.0)

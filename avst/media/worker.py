@@ -1,0 +1,112 @@
+"""The decoding process: python -m avst.media.worker PARENT_PID. Reads requests on stdin, answers on stdout.
+
+Decoders hang, leak and crash on bad files; in here they can be killed without harm to a training run. See
+avst.media.protocol for the messages and avst.media.process for the other end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import faulthandler
+import os
+import resource
+import sys
+import threading
+import time
+from typing import Any, BinaryIO
+
+from avst.media import protocol
+from avst.media.settings import MediaError
+
+# The parent kills at the deadline; this much later a worker whose parent is gone ends itself.
+GRACE_S = 5.0
+
+
+def main() -> None:
+    """Serve until stdin ends or the parent is gone."""
+    parent = int(sys.argv[1])
+    requests = os.fdopen(os.dup(0), "rb")
+    replies = os.fdopen(os.dup(1), "wb", buffering=0)
+    # Libraries that print, or read, must not reach the pipes.
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    threading.Thread(target=_leave_with_parent, args=(parent,), daemon=True).start()
+    try:
+        while (request := protocol.read_message(requests)) is not None:
+            # A C thread that needs no GIL: it ends even a decoder that hangs while holding it.
+            faulthandler.dump_traceback_later(float(request["deadline_s"]) + GRACE_S, exit=True)
+            _serve(request, replies)
+            faulthandler.cancel_dump_traceback_later()
+    except (BrokenPipeError, EOFError):
+        return  # the parent is gone
+
+
+def _leave_with_parent(parent: int) -> None:
+    """End this process when its parent has ended: siblings forked from it may hold the pipes open for ever."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(0)
+
+
+def _serve(request: dict[str, Any], replies: BinaryIO) -> None:
+    path = str(request["path"])
+    try:
+        if request["op"] == "probe":
+            from avst.media.probe import scan
+
+            _send(replies, {"kind": "info", "info": dataclasses.asdict(scan(path).info)})
+        else:
+            _decode(request, path, replies)
+        _send(replies, {"kind": "done"})
+    except BrokenPipeError:
+        raise
+    except MediaError as error:
+        _send(replies, {"kind": "error", "message": str(error)})
+    except Exception as error:  # whatever a decoder throws is put down to the file; the worker lives on
+        cause = f"{type(error).__name__}: {_line(error)}"
+        _send(replies, {"kind": "error", "message": f"{path}: decoding failed ({cause})"})
+
+
+def _decode(request: dict[str, Any], path: str, replies: BinaryIO) -> None:
+    from avst.media.clock import frame_clock
+    from avst.media.decode import decoder
+    from avst.media.probe import scan
+
+    decode_video, decode_audio = decoder(request["decoder"])
+    found = scan(path)
+    info = found.info
+    clock = frame_clock(info.video_end_s, request["fps"], request["max_frames"])
+    width, height = request["size"] or (info.width, info.height)
+    times = clock.times_s.tolist()
+    shape = [len(times), height, width, 3]
+    _send(
+        replies,
+        {"kind": "clip", "info": dataclasses.asdict(info), "times_s": times, "fps": clock.fps, "shape": shape},
+    )
+    for frame in decode_video(path, found, times, (width, height)):
+        _send(replies, {"kind": "frame", "bytes": frame.nbytes}, frame.data)
+    audio = decode_audio(path, found, request["audio_rate"], request["channels"]) if request["audio_rate"] else None
+    if audio is not None:
+        _send(replies, {"kind": "audio", "shape": list(audio.shape), "bytes": audio.nbytes}, audio.data)
+
+
+def _send(replies: BinaryIO, header: dict[str, Any], payload: memoryview | None = None) -> None:
+    _write_all(replies, memoryview(protocol.pack(header)))
+    if payload is not None and payload.nbytes:
+        _write_all(replies, payload.cast("B"))
+
+
+def _write_all(replies: BinaryIO, data: memoryview) -> None:
+    """An unbuffered write to a pipe may take a part only."""
+    while data:
+        data = data[replies.write(data) :]
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+if __name__ == "__main__":
+    main()
