@@ -32,10 +32,14 @@ COMPLETIONS = [[13, 14, 15, 16, 1], [17, 18], [26], [19, 20, 21, 22, 23, 24, 25,
 ADVANTAGES = torch.tensor([1.3, -0.7, 0.4, -1.1], dtype=torch.float64)
 
 
-def draw(seed: int, spread: float) -> list[torch.Tensor]:
-    """Something to add to the log-probs of each of COMPLETIONS."""
-    generator = torch.Generator().manual_seed(seed)
-    return [spread * torch.randn(len(c), generator=generator, dtype=torch.float64) for c in COMPLETIONS]
+def rows(*values: list[float]) -> list[torch.Tensor]:
+    return [torch.tensor(v, dtype=torch.float64) for v in values]
+
+
+# What the sampling policy's and the reference's log-probs are above the policy's. The ratios leave 0.8..1.2 on both
+# sides for both signs of the advantage, token by token and in the mean over a completion.
+OLD = rows([-0.7, -0.1, -0.3, 0.2, -0.9], [0.5, 0.1], [0.05], [-0.6, 0.4, 0.3, -0.5, -0.9, -0.2, 0.0, -0.6])
+REF = rows([0.3, -0.2, 0.1, 0.0, -0.4], [-0.3, 0.6], [0.2], [0.1, -0.1, 0.5, -0.6, 0.2, 0.3, -0.3, 0.05])
 
 
 class Both:
@@ -52,28 +56,28 @@ class Both:
         self.temperature = self.trainer.temperature
 
     def theirs(
-        self, rows: slice = slice(None), truncated: list[bool] | None = None, items: int | None = None
+        self, part: slice = slice(None), truncated: list[bool] | None = None, items: int | None = None
     ) -> torch.Tensor:
         now, _, index = flat_logps(self.model, PROMPTS, COMPLETIONS, self.temperature)
         by_completion = [now[index == i].detach() for i in range(len(PROMPTS))]
-        old = [(a + b).tolist() for a, b in zip(by_completion, draw(1, 0.4), strict=True)]
-        ref = [(a + b).tolist() for a, b in zip(by_completion, draw(2, 0.3), strict=True)]
+        old = [(a + b).tolist() for a, b in zip(by_completion, OLD, strict=True)]
+        ref = [(a + b).tolist() for a, b in zip(by_completion, REF, strict=True)]
         inputs = trl_inputs(
-            PROMPTS[rows],
-            COMPLETIONS[rows],
-            ADVANTAGES[rows],
-            old_logps=old[rows] if self.off_policy else None,
-            ref_logps=ref[rows],
+            PROMPTS[part],
+            COMPLETIONS[part],
+            ADVANTAGES[part],
+            old_logps=old[part] if self.off_policy else None,
+            ref_logps=ref[part],
             truncated=truncated,
             num_items_in_batch=items,
         )
         return self.trainer._compute_loss(self.trainer.model, inputs)
 
     def ours(
-        self, rows: slice = slice(None), truncated: list[bool] | None = None, items: int | None = None, share: float = 1
+        self, part: slice = slice(None), truncated: list[bool] | None = None, items: int | None = None, share: float = 1
     ) -> LossOutput:
-        now, entropies, index = flat_logps(self.model, PROMPTS[rows], COMPLETIONS[rows], self.temperature)
-        old, ref = (now.detach() + torch.cat(draw(*noise)[rows]) for noise in ((1, 0.4), (2, 0.3)))
+        now, entropies, index = flat_logps(self.model, PROMPTS[part], COMPLETIONS[part], self.temperature)
+        old, ref = (now.detach() + torch.cat(above[part]) for above in (OLD, REF))
         keep = torch.ones_like(index, dtype=torch.bool)
         if truncated is not None:
             keep = ~torch.tensor(truncated)[index]
@@ -87,7 +91,7 @@ class Both:
             now,
             old if self.off_policy else None,
             ref,
-            ADVANTAGES[rows],
+            ADVANTAGES[part],
             index,
             self.config,
             Normaliser(args.gradient_accumulation_steps, tokens),
@@ -126,7 +130,7 @@ def test_loss_gradient_and_logs_equal_trl(
             # TRL counts in float32
             assert ours.means[name].value == pytest.approx(logged[name], rel=1e-6)
     if "clip_ratio/region_mean" in logged:
-        assert (logged["clip_ratio/region_mean"] > 0) == off_policy
+        assert (logged["clip_ratio/low_mean"] > 0) == (logged["clip_ratio/high_mean"] > 0) == off_policy
         assert ours.extremes["clip_ratio/low_min"].item() == pytest.approx(logged["clip_ratio/low_min"], rel=1e-6)
         assert ours.extremes["clip_ratio/high_max"].item() == pytest.approx(logged["clip_ratio/high_max"], rel=1e-6)
 
@@ -189,8 +193,8 @@ def test_a_step_cut_into_micro_batches(tmp_path: Path, loss_type: str) -> None:
     both = Both(tmp_path, loss_type=loss_type, beta=0.04, **options)
     parts = (slice(0, 2), slice(2, 4))
     items = sum(map(len, COMPLETIONS))
-    theirs = sum(both.theirs(rows, items=items) for rows in parts)
-    ours = sum(both.ours(rows, items=items).loss for rows in parts)
+    theirs = sum(both.theirs(part, items=items) for part in parts)
+    ours = sum(both.ours(part, items=items).loss for part in parts)
     assert torch.isclose(ours, whole, rtol=1e-12).item() == (loss_type not in CUT_MATTERS)
     both.assert_same(theirs, ours)
 

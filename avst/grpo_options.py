@@ -1,0 +1,149 @@
+"""Which options of TRL's GRPOConfig avst honours and which it refuses, with the reason.
+
+An option keeps its name and its meaning, or it is refused: none is ignored. Options that GRPOConfig inherits from
+transformers' TrainingArguments are the Trainer's own business, but for the few in REFUSED. An option that a later TRL
+adds is refused until it is listed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
+from avst.errors import AvstError
+
+SUPPORTED: frozenset[str] = frozenset(
+    {
+        # groups and steps
+        "num_generations",
+        "max_completion_length",
+        "shuffle_dataset",
+        "num_iterations",
+        "generation_batch_size",
+        "steps_per_generation",
+        # sampling
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "repetition_penalty",
+        "generation_kwargs",
+        # rewards and advantages
+        "reward_weights",
+        "multi_objective_aggregation",
+        "scale_rewards",
+        # loss
+        "loss_type",
+        "beta",
+        "use_bias_correction_kl",
+        "epsilon",
+        "epsilon_high",
+        "delta",
+        "importance_sampling_level",
+        "mask_truncated_completions",
+        "off_policy_mask_threshold",
+        "top_entropy_quantile",
+        "sapo_temperature_neg",
+        "sapo_temperature_pos",
+        "vespo_k_pos",
+        "vespo_lambda_pos",
+        "vespo_k_neg",
+        "vespo_lambda_neg",
+        # model and logs
+        "disable_dropout",
+        "log_completions",
+    }
+)
+
+_LOADING = "avst is given a loaded model; say how to load it in the recipe's model section"
+_ENTROPY = "entropy is measured without a gradient, so it cannot be rewarded"
+_REFERENCE = "the reference stays the model that the run began with"
+_VLLM = "rollouts continue from the prompt's own cache with the library's generate, not with vLLM"
+_BATCHING = "all prompts of a step are decoded together already, each prefilled once"
+_COMPLETIONS = "log_completions saves every completion in the run's own folder; read them there"
+
+REFUSED: dict[str, str] = {
+    "model_init_kwargs": _LOADING,
+    "trust_remote_code": "no code from a checkpoint is run",
+    "router_aux_loss_coef": "the models of avst are dense, so there is no router to balance",
+    "cast_lm_head_to_fp32": "the head runs in chunks in the model's dtype, its log-softmax in float32",
+    "num_generations_eval": "evaluation is greedy, with one answer a question (avst eval)",
+    "ds3_gather_for_generation": "weights are always gathered for generation under ZeRO-3",
+    "pad_to_multiple_of": "a group is one packed row, so nothing is padded",
+    "chat_template_kwargs": "the prompt is the task's own (avst.prompt)",
+    "cache_implementation": "rollouts continue from the prompt's prefilled cache, whose kind is fixed",
+    "use_vllm": _VLLM,
+    "vllm_mode": _VLLM,
+    "vllm_model_impl": _VLLM,
+    "vllm_enable_sleep_mode": _VLLM,
+    "vllm_structured_outputs_regex": _VLLM,
+    "vllm_server_base_url": _VLLM,
+    "vllm_server_host": _VLLM,
+    "vllm_server_port": _VLLM,
+    "vllm_server_timeout": _VLLM,
+    "vllm_group_port": _VLLM,
+    "vllm_gpu_memory_utilization": _VLLM,
+    "vllm_max_model_length": _VLLM,
+    "vllm_tensor_parallel_size": _VLLM,
+    "vllm_importance_sampling_correction": _VLLM,
+    "vllm_importance_sampling_mode": _VLLM,
+    "vllm_importance_sampling_cap": _VLLM,
+    "vllm_importance_sampling_clip_max": _VLLM,
+    "vllm_importance_sampling_clip_min": _VLLM,
+    "use_transformers_continuous_batching": _BATCHING,
+    "transformers_continuous_batching_config": _BATCHING,
+    "use_transformers_paged": _BATCHING,
+    "sync_ref_model": _REFERENCE,
+    "ref_model_mixup_alpha": _REFERENCE,
+    "ref_model_sync_steps": _REFERENCE,
+    "entropy_coef": _ENTROPY,
+    "use_adaptive_entropy": _ENTROPY,
+    "entropy_coef_min": _ENTROPY,
+    "entropy_coef_max": _ENTROPY,
+    "entropy_coef_delta": _ENTROPY,
+    "entropy_target": _ENTROPY,
+    "max_tool_calling_iterations": "an answer is one turn, without tools",
+    "log_multimodal": "no media is written into logs, so there is nothing to leave out",
+    "num_completions_to_print": _COMPLETIONS,
+    "log_unique_prompts": _COMPLETIONS,
+    "log_completions_hub_repo": _COMPLETIONS,
+    # of TrainingArguments: what a GRPO step would silently ignore
+    "label_smoothing_factor": "the loss is GRPO's; it has no labels to smooth",
+    "train_sampling_strategy": "the order of questions is the group sampler's (shuffle_dataset)",
+    "neftune_noise_alpha": "noise on the embeddings would train another policy than the one that sampled",
+}
+
+# What GRPOConfig itself turns a default into on construction.
+_RESOLVED: dict[str, tuple[Any, ...]] = {"pad_to_multiple_of": (None,)}
+
+
+def _default(option: Field[Any]) -> Any:
+    if option.default_factory is not MISSING:
+        return option.default_factory()
+    return option.default
+
+
+def refuse_unsupported(config: Any) -> None:
+    """Raise AvstError, naming every option with its reason, where a GRPOConfig asks for what avst would not do.
+
+    config: a dataclass instance, GRPOConfig or a subclass. Fields that a subclass adds itself are its own.
+    """
+    from transformers import TrainingArguments
+    from trl import GRPOConfig
+
+    inherited = {option.name for option in fields(TrainingArguments)}
+    complaints = []
+    for option in fields(GRPOConfig):
+        name, value = option.name, getattr(config, option.name)
+        reason = REFUSED.get(name)
+        if reason is None and name not in SUPPORTED | inherited:
+            reason = "an option of a newer TRL than avst knows"
+        if reason is not None and value != _default(option) and value not in _RESOLVED.get(name, ()):
+            complaints.append(f"{name}={value!r} is not supported: {reason}")
+    if config.steps_per_generation != config.gradient_accumulation_steps:
+        complaints.append(
+            f"steps_per_generation={config.steps_per_generation} is not supported: exactly the prompts of one optimizer "
+            f"step are rolled out together, so it is gradient_accumulation_steps={config.gradient_accumulation_steps}"
+        )
+    if complaints:
+        raise AvstError("; ".join(complaints))
