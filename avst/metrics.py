@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from avst.match import interval_union_iou, match_names, track_iou
+from avst.match import NameMatch, interval_union_iou, match_answers, spatial_overlaps, temporal_overlap
 from avst.types import TASKS, Answer, Question, Task
+from avst.word_vectors import WordVectors
 
 TIME_FIGURES = ("m_tIoU", "R1@0.3", "R1@0.5", "R1@0.7")
 OBJECT_FIGURES = ("object_accuracy", "object_f1")
@@ -35,22 +36,15 @@ SLACK = 1e-9  # an IoU that is 0.3 but for rounding counts as 0.3
 DRAWS = 1000
 
 
-class NameSimilarity(Protocol):
-    """What is needed of avst.word_vectors.WordVectors."""
-
-    @property
-    def tau(self) -> float: ...
-
-    def similarity(self, a: str, b: str, /) -> float: ...
-
-
 @dataclass(frozen=True, slots=True)
 class QuestionResult:
-    """All that is known of one answer. Example: QuestionResult("abc/0/temporal/0", "temporal", "abc", tiou=0.5, first_tiou=0.5).
+    """All that is known of one answer; None where the figure does not apply or nothing is annotated to score.
 
-    tiou: mean over gold objects of the IoU of interval unions;  first_tiou: the same for the first predicted interval alone;
-    viou: mean over gold objects with a visible time;  object_accuracy: share of gold names matched;  object_f1: 2·pairs/(names
-    predicted + gold). rewards and problems are empty where only the figures were asked for.
+    tiou: mean over gold objects of the IoU of interval unions;  first_tiou: of the first predicted interval alone;
+    viou: mean over gold objects with a visible time;  object_accuracy: share of gold names matched;
+    object_f1: 2·pairs / (names predicted + gold).  rewards is empty where only the figures were asked for.
+
+    Example: QuestionResult("abc/0/temporal/0", "temporal", "abc", tiou=0.5, first_tiou=0.5)
     """
 
     id: str
@@ -68,22 +62,22 @@ class QuestionResult:
 def measure(
     question: Question,
     answer: Answer,
-    vectors: NameSimilarity,
+    words: WordVectors,
     rewards: Mapping[str, float | None] | None = None,
 ) -> QuestionResult:
-    """The figures of one answer, boxes in source pixels. A missing answer is Answer(): 0 wherever something is annotated."""
-    names = [o.name for o in answer.objects]
-    pairs = match_names(names, question.gold_names, vectors.similarity, vectors.tau)
-    predicted_of = {i_gold: i_predicted for i_predicted, i_gold in pairs}
+    """The figures of one answer, boxes in source pixels. A missing one is Answer(): 0 in every figure that applies."""
+    matches = match_answers(answer, question.gold, words)
+    n_gold = len(question.gold.objects)
     tiou = first = viou = accuracy = f1 = None
     if question.task != "spatial":
-        tiou = _tiou(question, answer, predicted_of)
-        first = _first_tiou(question, answer, predicted_of)
+        tiou = temporal_overlap(answer, question.gold, matches)
+        first = first_interval_iou(answer, question.gold, matches)
     if question.task != "temporal":
-        viou = _viou(question, answer, predicted_of)
-    if question.task == "spatial" and question.gold_names:
-        accuracy = len(pairs) / len(question.gold_names)
-        f1 = 2 * len(pairs) / (len(names) + len(question.gold_names))
+        ious = spatial_overlaps(answer, question.gold, matches)
+        viou = sum(ious.values()) / len(ious) if ious else None
+    if question.task == "spatial" and n_gold:
+        accuracy = len(matches) / n_gold
+        f1 = 2 * len(matches) / (len(answer.objects) + n_gold)
     return QuestionResult(
         question.id,
         question.task,
@@ -98,51 +92,20 @@ def measure(
     )
 
 
-def _tiou(question: Question, answer: Answer, predicted_of: Mapping[int, int]) -> float | None:
-    """Mean over gold objects with an interval; an unmatched one counts 0, except where it is the only gold object."""
-    gold_objects = question.gold.objects
-    ious: list[float] = []
-    for i_gold, gold in enumerate(gold_objects):
-        if not gold.intervals:
-            continue
-        speaker = predicted_of.get(i_gold)
-        if speaker is None and len(gold_objects) == 1:
-            speaker = _first_speaker(answer)  # the question named its object: a wrong name does not void the time
-        ious.append(0.0 if speaker is None else interval_union_iou(answer.objects[speaker].intervals, gold.intervals))
-    return sum(ious) / len(ious) if ious else None
+def first_interval_iou(answer: Answer, gold: Answer, matches: Sequence[NameMatch]) -> float | None:
+    """IoU of the first predicted interval alone with the gold object that its own object was matched to.
 
-
-def _first_tiou(question: Question, answer: Answer, predicted_of: Mapping[int, int]) -> float | None:
-    """IoU of the first predicted interval alone with the gold object that its object was matched to.
-
-    With one gold object (all of R-AVST) that is the gold object, whatever the name; with several an unmatched one counts 0.
+    With one gold object (all of R-AVST) it is that one, whatever the name; with several, an unmatched object counts 0.
     """
-    gold_objects = question.gold.objects
-    if not any(gold.intervals for gold in gold_objects):
+    if not any(wanted.intervals for wanted in gold.objects):
         return None
-    speaker = _first_speaker(answer)
+    speaker = next((i for i, o in enumerate(answer.objects) if o.intervals), None)
     if speaker is None:
         return 0.0
-    matched = [i_gold for i_gold, i_predicted in predicted_of.items() if i_predicted == speaker]
-    if not matched and len(gold_objects) > 1:
+    target = 0 if len(gold.objects) == 1 else next((m.gold for m in matches if m.predicted == speaker), None)
+    if target is None:
         return 0.0
-    target = gold_objects[0] if len(gold_objects) == 1 else gold_objects[matched[0]]
-    return interval_union_iou(answer.objects[speaker].intervals[:1], target.intervals)
-
-
-def _first_speaker(answer: Answer) -> int | None:
-    """The first predicted object that has an interval."""
-    return next((i for i, o in enumerate(answer.objects) if o.intervals), None)
-
-
-def _viou(question: Question, answer: Answer, predicted_of: Mapping[int, int]) -> float | None:
-    per_object: list[float] = []
-    for i_gold, gold in enumerate(question.gold.objects):
-        speaker = predicted_of.get(i_gold)
-        iou = track_iou(None if speaker is None else answer.objects[speaker].track, gold.track)
-        if iou is not None:  # None: the gold object is visible at no time
-            per_object.append(iou)
-    return sum(per_object) / len(per_object) if per_object else None
+    return interval_union_iou(answer.objects[speaker].intervals[:1], gold.objects[target].intervals)
 
 
 def figure_values(results: Sequence[QuestionResult], task: Task) -> np.ndarray:
@@ -161,8 +124,8 @@ def figure_values(results: Sequence[QuestionResult], task: Task) -> np.ndarray:
 def bootstrap_means(values: np.ndarray, videos: Sequence[str], draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     """(D, F) means over questions when whole videos are drawn with replacement; values (Q, F), NaN is left out.
 
-    Two calls with the same videos and seed draw the same videos, so the difference of their results is a paired bootstrap.
-    A draw in which no question of a figure stands is NaN.
+    Two calls with the same videos and seed draw the same videos: the difference of their results is a paired bootstrap.
+    A draw in which a figure has no question is NaN.
     """
     names, video_of = np.unique(np.asarray(videos, dtype=object).astype(str), return_inverse=True)
     n_videos, n_figures = len(names), values.shape[1]
@@ -189,7 +152,7 @@ def interval95(draws: np.ndarray) -> list[float] | None:
 
 
 def summarise(results: Iterable[QuestionResult], draws: int = DRAWS, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """{task: {n, figure: percent or None, n_of, left_out, ci95}} for all three tasks, also one without questions (n 0)."""
+    """{task: {n, figure: percent or None, n_of, left_out, ci95}} for all three tasks; n is 0 for one without any."""
     everything = list(results)
     return {task: _summarise_task([r for r in everything if r.task == task], task, draws, seed) for task in TASKS}
 

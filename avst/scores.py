@@ -1,7 +1,8 @@
-"""Completions -> scores.json: what `avst score` and `avst eval` share. No model, and no video unless boxes are in model space.
+"""Completions -> scores.json: what `avst score` and `avst eval` share. It needs no model.
 
-predictions.jsonl holds {"id", "completion"} a line. scores.json: {"questions": [{id, task, rewards: {…, total}, problems,
-tiou, first_tiou, viou, object_accuracy}], "metrics": {task: …}, "unknown_ids": […], "missing": n}; see avst.metrics.
+predictions.jsonl holds {"id", "completion"} a line. scores.json holds {"questions": [{id, task, rewards: {…, total},
+problems, tiou, first_tiou, viou, object_accuracy}], "metrics": {task: …}, "unknown_ids": […], "missing": n}, where
+"metrics" is what avst.metrics.summarise returns.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ from avst.types import Answer, Question, Space
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One result a question, in the questions' order. reasons: id -> reward -> why;  missing: questions with no completion."""
+    """One result a question, in the questions' order.
+
+    reasons: id -> reward -> why it is what it is;  unknown_ids: predictions that answer no question;
+    missing: the number of questions that no prediction answers.
+    """
 
     results: list[QuestionResult]
     reasons: dict[str, dict[str, list[str]]]
@@ -86,14 +91,19 @@ def score_completions(
     completions: Mapping[str, str],
     scorer: Scorer,
     spaces: Mapping[str, Space] | None = None,
+    frames_px: Mapping[str, tuple[float, float]] | None = None,
 ) -> Scores:
     """Score every question; one without a completion is scored as an empty text.
 
-    spaces: video -> the space in which the model spoke of boxes; None: they are in source pixels already.
+    spaces: video -> the space in which the model spoke of boxes; a video without one is in source pixels already.
+    frames_px: video -> (width, height), handed to the rewards as the column frame_size where all are known.
     """
     texts = [completions.get(question.id, "") for question in questions]
     answers = [_read(text, q, spaces) for text, q in zip(texts, questions, strict=True)]
-    scores = scorer.score(list(questions), texts, answers)
+    columns = None
+    if frames_px is not None and all(question.video in frames_px for question in questions):
+        columns = {"frame_size": [frames_px[question.video] for question in questions]}
+    scores = scorer.score(questions, texts, answers, columns=columns)
     results = [
         measure(question, answer, scorer.word_vectors, {**score.rewards, "total": score.total})
         for question, answer, score in zip(questions, answers, scores, strict=True)
@@ -109,7 +119,8 @@ def score_completions(
 
 def _read(text: str, question: Question, spaces: Mapping[str, Space] | None) -> Answer:
     answer = parse(text, names=question.gold_names)
-    return answer if spaces is None else map_boxes(answer, spaces[question.video].to_source)
+    space = spaces.get(question.video) if spaces is not None else None
+    return answer if space is None else map_boxes(answer, space.to_source)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -1,8 +1,8 @@
 """Tables 2 and 3 of the paper: a model's figures with n and intervals, its skill, and the trivial answers beside them.
 
-Skill is the share of what a trivial answer leaves to be won: 100·(x − x0) / (100 − x0), percent; below 0 the model is worse
-than an answer given with closed eyes. Each figure has one trivial answer: whole clip (times), whole frame with the gold names
-(boxes), most frequent name (names). The interval of a skill comes from a paired bootstrap: the same videos are drawn for both.
+Skill is the share of what a trivial answer leaves to be won: 100·(x − x0) / (100 − x0), percent; below 0 the model is
+worse than an answer given with closed eyes. Each figure has one trivial answer: whole clip (times), whole frame with
+the gold names (boxes), most frequent name (names). A skill's interval is a paired bootstrap: the same videos for both.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from avst.metrics import (
     FIGURES,
     OBJECT_FIGURES,
     TIME_FIGURES,
-    NameSimilarity,
     QuestionResult,
     bootstrap_means,
     figure_values,
@@ -29,7 +28,8 @@ from avst.metrics import (
     measure,
     summarise,
 )
-from avst.types import Question, Task
+from avst.types import Answer, Question, Task
+from avst.word_vectors import WordVectors
 
 TABLES: tuple[tuple[str, Task, str], ...] = (
     ("table 2", "spatial", "Audio-visual spatial reasoning"),
@@ -72,21 +72,19 @@ class Comparison:
 
 def trivial_results(
     questions: Sequence[Question],
-    vectors: NameSimilarity,
+    words: WordVectors,
     frames_px: Mapping[str, tuple[float, float]],
     frequent_name: str | None = None,
 ) -> dict[str, list[QuestionResult]]:
-    """What the trivial answers get. frames_px: video -> (width, height); frequent_name: default is that of `questions`."""
+    """What the trivial answers get. frames_px: video -> (width, height); frequent_name: None: that of `questions`."""
     name = trivial.most_frequent_name(questions) if frequent_name is None else frequent_name
-    naming = trivial.name_alone(name) if name else trivial.Answer()
+    naming = trivial.name_alone(name) if name else Answer()
     timed = [q for q in questions if q.task != "spatial"]
     boxed = [q for q in questions if q.task != "temporal"]
     return {
-        trivial.WHOLE_CLIP: [measure(q, trivial.whole_clip(q), vectors) for q in timed],
-        trivial.WHOLE_FRAME: [
-            measure(q, trivial.whole_frame(q, trivial.frame_of(q, frames_px)), vectors) for q in boxed
-        ],
-        trivial.FREQUENT_NAME: [measure(q, naming, vectors) for q in questions if q.task == "spatial"],
+        trivial.WHOLE_CLIP: [measure(q, trivial.whole_clip(q), words) for q in timed],
+        trivial.WHOLE_FRAME: [measure(q, trivial.whole_frame(q, trivial.frame_of(q, frames_px)), words) for q in boxed],
+        trivial.FREQUENT_NAME: [measure(q, naming, words) for q in questions if q.task == "spatial"],
     }
 
 
@@ -146,18 +144,19 @@ def _skill_cell(both: np.ndarray, videos: Sequence[str]) -> Cell:
 
 
 def skill(both: np.ndarray) -> np.ndarray:
-    """(…, 2) percent of model and trivial answer -> (…) percent; NaN where the trivial answer leaves nothing to be won."""
+    """(…, 2) percent of model and trivial answer -> (…) percent; NaN where the trivial answer leaves nothing to win."""
     model, base = both[..., 0], both[..., 1]
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(base < 100.0, 100.0 * (model - base) / (100.0 - base), np.nan)
 
 
 def as_text(comparison: Comparison) -> str:
-    """One block a task, at most 110 columns: value above its interval, n in the last line."""
+    """One block a task: each value above its 95% interval, the number of questions in the last line."""
     blocks = []
     for table, task, title in TABLES:
-        if comparison.n_questions[task]:
-            blocks.append(_block(comparison, task, f"{table.capitalize()}: {title} ({comparison.n_questions[task]} questions)"))
+        n = comparison.n_questions[task]
+        if n:
+            blocks.append(_block(comparison, task, f"{table.capitalize()}: {title} ({n} questions)"))
     footnotes = [f"* {note}" for note in comparison.notes]
     return "\n\n".join([*blocks, "\n".join(footnotes)] if footnotes else blocks) + "\n"
 
@@ -165,15 +164,18 @@ def as_text(comparison: Comparison) -> str:
 def _block(comparison: Comparison, task: Task, title: str) -> str:
     figures = FIGURES[task]
     rows = [row for row in comparison.rows if any((task, figure) in row.cells for figure in figures)]
-    width = max([len("questions in figure"), *(len(row.name) for row in rows)])
-    lines = [title, " " * width + "".join(f"{figure:>16}" for figure in figures)]
+    grid = [["", *figures]]
     for row in rows:
         cells = [row.cells.get((task, figure)) for figure in figures]
-        lines.append(f"{row.name:<{width}}" + "".join(f"{_shown(cell):>16}" for cell in cells))
-        lines.append(" " * width + "".join(f"{_shown_interval(cell):>16}" for cell in cells))
+        grid += [[row.name, *map(_shown, cells)], ["", *map(_shown_interval, cells)]]
     counts = [next((row.cells[task, f].n for row in rows if (task, f) in row.cells), 0) for f in figures]
-    lines.append(f"{'questions in figure':<{width}}" + "".join(f"{n:>16}" for n in counts))
-    return "\n".join(line.rstrip() for line in lines)
+    grid.append(["questions in figure", *map(str, counts)])
+    widths = [max(map(len, column)) + 2 for column in zip(*grid, strict=True)]
+    lines = [
+        first.ljust(widths[0]) + "".join(text.rjust(width) for text, width in zip(rest, widths[1:], strict=True))
+        for first, *rest in grid
+    ]
+    return "\n".join([title, *(line.rstrip() for line in lines)])
 
 
 def _shown(cell: Cell | None) -> str:

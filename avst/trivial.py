@@ -1,7 +1,7 @@
 """Answers that need neither eyes nor ears: the rows that every table shows beside a model.
 
-They are given more than a model is (the gold names, the gold times), yet on R-AVST's annotations they beat the published
-models; a figure is worth what it has over them.
+They are given more than a model is (the gold names, the gold times) and they see nothing, yet on R-AVST's annotations
+they beat the published models: a figure is worth what it has over them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from avst.errors import AvstError
 from avst.types import NOT_VISIBLE, Answer, AnswerObject, Interval, Question, Track
-from avst.word_vectors.reader import normalise
+from avst.word_vectors import normalise
 
 WHOLE_CLIP = "whole clip"
 WHOLE_FRAME = "whole frame"

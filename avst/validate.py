@@ -1,7 +1,7 @@
 """Every defect of a data set, by file, question and field, before a run finds them one by one.
 
-An *error* is what a run could not use (avst.tasks.r_avst would refuse it, or the video cannot be opened) or what makes its
-result worthless (a video in both splits); a *warning* is what a run survives, but its owner may want to know.
+An *error* is what a run could not use (avst.tasks.r_avst would refuse it, or the video cannot be opened) or what makes
+its result worthless (a video in both splits); a *warning* is what a run survives, but its owner may want to know.
 """
 
 from __future__ import annotations
@@ -148,11 +148,12 @@ def _names_only(path: str | Path) -> set[str]:
     return {entry.name for entry in read_videos(path, lambda *_: None)}
 
 
-def _probe_all(
-    entries: Mapping[str, Iterable[VideoEntry]], folder: Path, findings: Findings
-) -> dict[str, MediaInfo]:
+def _probe_all(entries: Mapping[str, Iterable[VideoEntry]], folder: Path, findings: Findings) -> dict[str, MediaInfo]:
     """video -> what its file says; a video that several files name is opened once and reported under the first."""
-    first_file = {entry.name: file for file in reversed(entries) for entry in entries[file]}
+    first_file: dict[str, str] = {}
+    for file, file_entries in entries.items():
+        for entry in file_entries:
+            first_file.setdefault(entry.name, file)
     with ThreadPoolExecutor(max_workers=4) as pool:
         outcomes = pool.map(lambda name: _probe(folder, name), first_file)
     infos: dict[str, MediaInfo] = {}

@@ -10,12 +10,10 @@ from pathlib import Path
 from avst.errors import AvstError
 from avst.validate import KINDS, Findings, inspect_data
 
-SUMMARY = "find every defect of a data set"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "data", nargs="+", type=Path, help="annotation files, or a folder with annotations_*.json and videos/"
+        "data", nargs="+", type=Path, help="annotation files, or a folder with annotations*.json and videos/"
     )
     parser.add_argument("--videos", type=Path, help="the folder of the videos (default: videos/ of a DATA folder)")
     parser.add_argument(
@@ -40,9 +38,9 @@ def locate(data: Sequence[Path], videos: Path | None) -> tuple[list[Path], Path 
         if not path.is_dir():
             files.append(path)
             continue
-        inside = sorted(path.glob("annotations_*.json"))
+        inside = sorted(path.glob("annotations*.json"))
         if not inside:
-            raise AvstError(f"{path}: the folder holds no annotations_*.json")
+            raise AvstError(f"{path}: the folder holds no annotations*.json")
         files += inside
         folders.append(path / "videos")
     if videos is None and folders:

@@ -1,8 +1,8 @@
 """R-AVST annotations -> Question, and the paper's prompt.
 
-The file is the authors' own: a list of {video_name, duration, annotation: [{event_num, "AV Temporal Reasoning"?: [{Q, A}],
-"AV Spatial Reasoning"?: …, "AV ST Reasoning"?: …}]}. What differs from the paper: `event_num` repeats within a video, so a
-question's id is `video_name/position in annotation/temporal|spatial|st/position in list`, positions from 0.
+The file is the authors' own: a list of {video_name, duration, annotation: [{event_num,
+"AV Temporal Reasoning"?: [{Q, A}], "AV Spatial Reasoning"?: …, "AV ST Reasoning"?: …}]}. `event_num` repeats within a
+video, so a question's id is `video_name/position in annotation/temporal|spatial|st/position in list`, from 0.
 """
 
 from __future__ import annotations

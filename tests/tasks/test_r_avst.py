@@ -175,12 +175,13 @@ def test_an_interval_may_end_less_than_a_second_after_the_video(tmp_path: Path) 
     assert load_annotations(path)[4].gold.objects[0].intervals == (Interval(3.0, 8.9),)
 
 
-BOX_2 = """You are an expert in audio-visual video grounding. For each question, output within <answer></answer>: - <object>:
-grounded object(s), e.g. ‘man’, ‘dog’, separated by commas - <when>: [start, end] in seconds, 1 decimal - <where>for each object
-by each second within the object appearing duration: timestamp: [x1, y1, x2, y2] Only include tags <object>, <when>and <where>.
-No extra text. Example: <answer> <when>[10.0,20.5]</when> <object>dog </object> <where> 10.0: [100,200,300,400] 11.0:
-[109,280,320,432] 12.0: [100,200,300,400] </where> <object>cat </object> <where> 12.5: [50,60,150,160] 13.5: [55,62,140,150]
-</where> </answer>"""
+BOX_2 = """\
+You are an expert in audio-visual video grounding. For each question, output within <answer></answer>: -
+<object>: grounded object(s), e.g. ‘man’, ‘dog’, separated by commas - <when>: [start, end] in seconds, 1
+decimal - <where>for each object by each second within the object appearing duration: timestamp: [x1, y1, x2,
+y2] Only include tags <object>, <when>and <where>. No extra text. Example: <answer> <when>[10.0,20.5]</when>
+<object>dog </object> <where> 10.0: [100,200,300,400] 11.0: [109,280,320,432] 12.0: [100,200,300,400] </where>
+<object>cat </object> <where> 12.5: [50,60,150,160] 13.5: [55,62,140,150] </where> </answer>"""
 
 
 def test_the_prompt_is_box_2_but_for_white_space() -> None:

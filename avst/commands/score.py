@@ -1,0 +1,184 @@
+"""`avst score`: rewards and metrics of predictions in a file. No model; no video unless boxes are in model space."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from avst import tables
+from avst.errors import AvstError
+from avst.metrics import QuestionResult
+from avst.scores import Scores, read_predictions, score_completions, write_whole
+from avst.scoring import DEFAULT_REWARDS, RewardSpec, Scorer, load_specs
+from avst.tasks.r_avst import load_annotations
+from avst.trivial import annotated_extent, most_frequent_name
+from avst.types import Question, Space
+from avst.word_vectors import WordVectors
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--annotations", type=Path, required=True, metavar="A.json", help="annotations in R-AVST's format")
+    add("--predictions", type=Path, required=True, metavar="P.jsonl", help='a {"id", "completion"} a line')
+    add("--out", type=Path, required=True, metavar="scores.json", help="where the scores are written")
+    add("--word-vectors", type=Path, metavar="F", help="word2vec file for names (default: names must be equal)")
+    add("--tau", type=float, metavar="X", help="similarity from which two names are the same (default 0.75)")
+    add("--videos", type=Path, metavar="DIR", help="the videos, for frame sizes")
+    add(
+        "--space",
+        choices=("source", "model"),
+        default="source",
+        help="predicted boxes are in pixels of the source (default) or of the frame the model saw (needs --videos)",
+    )
+    add(
+        "--rewards",
+        nargs="+",
+        default=[],
+        metavar="R",
+        help="a recipe (its rewards replace the default four) or ./mine.py:my_reward[=0.5|=temporal:1,st:0.5] (added)",
+    )
+    add("--explain", nargs="*", metavar="ID", help="print why each reward is what it is, of these questions or of all")
+    add("--tables", type=Path, metavar="DIR", help="also write the tables as tables.txt, tables.json and tables.csv")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Everything is read and checked before anything is scored, and scored before anything is written."""
+    if args.space == "model" and args.videos is None:
+        raise AvstError("--space model needs --videos: the model's frame follows from the video's size and length")
+    specs = reward_specs(args.rewards)
+    scorer = Scorer(specs, WordVectors.load(args.word_vectors, args.tau))
+    questions = load_annotations(args.annotations)
+    completions = read_predictions(args.predictions)
+    asked = _asked_to_explain(args.explain, questions)
+    frames_px, spaces, notes = _frames(questions, args.videos, args.space)
+    scores = score_completions(questions, completions, scorer, spaces, frames_px)
+    comparison = compare(questions, {args.predictions.stem: scores}, scorer.word_vectors, frames_px, notes)
+    write_whole(args.out, json.dumps(scores.as_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    if args.tables is not None:
+        write_tables(comparison, args.tables)
+    result_of = {result.id: result for result in scores.results}
+    for question in asked:
+        print(explain(question, result_of[question.id], scores.reasons[question.id], specs))
+    print(tables.as_text(comparison))
+    print(
+        f"{len(questions)} questions, {scores.missing} without a prediction (0 in every figure), "
+        f"{len(scores.unknown_ids)} predictions with an unknown id; scores in {args.out}"
+    )
+    return 0
+
+
+def reward_specs(references: Sequence[str]) -> list[RewardSpec]:
+    """What --rewards means. AvstError names the reference."""
+    chosen: dict[str, Any] = dict(DEFAULT_REWARDS)
+    base_dir = Path()
+    for path in (Path(r) for r in references if r.endswith((".yaml", ".yml"))):
+        chosen, base_dir = _rewards_of_recipe(path), path.parent
+    specs = load_specs(chosen, base_dir)
+    for reference in references:
+        if not reference.endswith((".yaml", ".yml")):
+            function, _, weight = reference.partition("=")
+            entry = {"function": function, "weight": _weight(weight, reference) if weight else 1.0}
+            specs += load_specs({function.rpartition(":")[2]: entry})
+    return specs
+
+
+def _rewards_of_recipe(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AvstError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise AvstError(f"{path}: broken YAML: {' '.join(str(error).split())}") from error
+    rewards = recipe.get("rewards") if isinstance(recipe, dict) else None
+    if not isinstance(rewards, dict):
+        raise AvstError(f'{path}: field "rewards": must map names to functions and weights')
+    return rewards
+
+
+def _weight(text: str, reference: str) -> float | dict[str, float]:
+    try:
+        if ":" not in text:
+            return float(text)
+        return {task.strip(): float(weight) for task, _, weight in (part.partition(":") for part in text.split(","))}
+    except ValueError as error:
+        raise AvstError(f"--rewards {reference}: a weight is 0.5 or temporal:1,st:0.5, not {text!r}") from error
+
+
+def _frames(
+    questions: Sequence[Question], videos: Path | None, space: str
+) -> tuple[dict[str, tuple[float, float]], dict[str, Space] | None, list[str]]:
+    """(video -> frame size in px, video -> box space or None for source pixels, footnotes of the table)."""
+    frames_px = annotated_extent(questions)
+    if videos is None:
+        return frames_px, None, ["whole frame: up to the largest x2 and y2 annotated in the video (no --videos)"]
+    from avst.media import MediaError, probe, video_path
+
+    spaces: dict[str, Space] = {}
+    unknown = 0
+    for name in dict.fromkeys(q.video for q in questions if q.task != "temporal"):
+        try:
+            path = video_path(videos, name)
+            info = probe(path)
+        except MediaError:
+            if space == "model":
+                raise
+            unknown += 1
+            continue
+        frames_px[name] = (float(info.width), float(info.height))
+        if space == "model":
+            from avst.prompt import space_for_video
+
+            spaces[name] = space_for_video(path)
+    notes = [f"whole frame: up to the largest x2 and y2 annotated in {unknown} videos that cannot be read"]
+    return frames_px, spaces if space == "model" else None, notes if unknown else []
+
+
+def compare(
+    questions: Sequence[Question],
+    scores: Mapping[str, Scores],
+    words: WordVectors,
+    frames_px: Mapping[str, tuple[float, float]],
+    notes: Sequence[str] = (),
+) -> tables.Comparison:
+    """The tables of one or several sets of scores (name -> scores) with the trivial answers beside them."""
+    trivials = tables.trivial_results(questions, words, frames_px)
+    name = most_frequent_name(questions)
+    named = [f"most frequent name: {name!r}"] if name else []
+    return tables.compare({model: s.results for model, s in scores.items()}, trivials, [*notes, *named])
+
+
+def write_tables(comparison: tables.Comparison, folder: Path) -> None:
+    """folder/tables.txt, tables.json and tables.csv."""
+    write_whole(folder / "tables.txt", tables.as_text(comparison))
+    write_whole(folder / "tables.json", json.dumps(tables.as_json(comparison), indent=1, ensure_ascii=False) + "\n")
+    write_whole(folder / "tables.csv", tables.as_csv(comparison))
+
+
+def _asked_to_explain(ids: Sequence[str] | None, questions: Sequence[Question]) -> list[Question]:
+    if ids is None:
+        return []
+    by_id = {question.id: question for question in questions}
+    unknown = [question_id for question_id in ids if question_id not in by_id]
+    if unknown:
+        raise AvstError(f"--explain: the annotations have no question {unknown[0]!r}")
+    return [by_id[question_id] for question_id in ids] or list(questions)
+
+
+def explain(
+    question: Question, result: QuestionResult, reasons: Mapping[str, Sequence[str]], specs: Sequence[RewardSpec]
+) -> str:
+    """A question's rewards, each with its weight and what the reward function said about it."""
+    lines = [f"{question.id}  total {result.rewards['total']:.4g}  {question.text}"]
+    for spec in specs:
+        value, weight = result.rewards[spec.name], spec.weight_for(question.task)
+        shown = "does not apply" if value is None else f"{value:.4f}"
+        lines.append(f"  {spec.name:<12} {shown}" + ("" if value is None else f"  x {weight:g}"))
+        lines += [f"      {reason}" for reason in reasons.get(spec.name, ())]
+    if result.problems:
+        lines.append("  problems     " + ", ".join(f"{reason} x{n}" for reason, n in result.problems.items()))
+    return "\n".join(lines)
