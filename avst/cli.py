@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from avst import __version__
-from avst.config.build import did_you_mean
 from avst.errors import AvstError
+from avst.nearest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ COMMANDS = {
         "GRPO",
         (
             "avst train recipes/quickstart.yaml",
-            "avst train recipes/avst_zero_vl_7b.yaml grpo.learning_rate=1e-6 data.max_questions=8 --output-dir runs/try",
-            "accelerate launch --config_file recipes/accelerate/zero3.yaml -m avst train recipes/avst_zero_omni_7b.yaml",
+            "avst train recipes/quickstart.yaml grpo.learning_rate=1e-6 data.max_questions=8 --output-dir runs/try",
+            "accelerate launch --config_file recipes/accelerate/zero3.yaml -m avst train recipes/avst_zero_vl_7b.yaml",
         ),
     ),
     "eval": Command(
@@ -95,6 +95,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         description="GRPO for audio-visual Video-LLMs: what sounds, when and where.",
         epilog="examples:\n" + "\n".join(f"  {command.examples[0]}" for command in COMMANDS.values()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"avst {__version__}")
     _add_traceback(parser)
@@ -110,6 +111,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             description=command.help[0].upper() + command.help[1:] + ".",
             epilog="examples:\n" + "\n".join(f"  {example}" for example in command.examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
         if name == asked:
             chosen = child

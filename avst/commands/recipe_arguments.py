@@ -16,7 +16,9 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="key=value",
         help="override a key of the recipe, such as grpo.learning_rate=1e-6",
     )
-    parser.add_argument("--output-dir", metavar="DIR", help="where the run is kept (default: the recipe's, runs/<name>)")
+    parser.add_argument(
+        "--output-dir", metavar="DIR", help="where the run is kept (default: the recipe's, runs/<name>)"
+    )
     parser.add_argument("--seed", type=int, metavar="N", help="seed of data order, sampling and initialisation")
     parser.add_argument(
         "--overwrite", action="store_true", help="delete the other run that is in the output folder, and start afresh"

@@ -1,11 +1,10 @@
 """The recipe: one dataclass tree, validated once, unknown keys refused with the nearest name.
 
-    recipe = load_recipe("recipes/quickstart.yaml", ["grpo.learning_rate=1e-6"])
-    GRPOConfig(**grpo_arguments(recipe))
+recipe = load_recipe("recipes/quickstart.yaml", ["grpo.learning_rate=1e-6"])
+GRPOConfig(**grpo_arguments(recipe))
 """
 
 from avst.config.arguments import grpo_arguments, sft_arguments
-from avst.config.build import did_you_mean
 from avst.config.loading import load_recipe, recipe_values
 from avst.config.recipe import (
     DataRecipe,
@@ -29,7 +28,6 @@ __all__ = [
     "Recipe",
     "RewardRecipe",
     "WordVectorsRecipe",
-    "did_you_mean",
     "grpo_arguments",
     "load_recipe",
     "recipe_values",

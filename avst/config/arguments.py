@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from avst.config.build import Builder, did_you_mean
+from avst.config.build import Builder
 from avst.config.recipe import Recipe
 from avst.errors import AvstError
+from avst.nearest import did_you_mean
 
 # Said elsewhere in a recipe: two places for one thing would sooner or later disagree.
 SAID_ELSEWHERE = {
@@ -23,7 +24,7 @@ SAID_ELSEWHERE = {
 
 
 def grpo_arguments(recipe: Recipe, config_class: type | None = None) -> dict[str, Any]:
-    """Keyword arguments for `config_class` (TRL's GRPOConfig, or a class that extends it), output_dir and seed included."""
+    """Keyword arguments for `config_class` (default: TRL's GRPOConfig), output_dir and seed included."""
     if config_class is None:
         from trl import GRPOConfig
 
@@ -56,7 +57,7 @@ def _arguments(section: str, values: Mapping[str, Any], recipe: Recipe, config_c
 
 
 def _checkable(hint: Any) -> bool:
-    """Whether `conform` knows all of the hint; enums that take text and classes of the library it leaves to the library."""
+    """Whether `conform` knows all of the hint; the libraries' own enums and classes are left to the libraries."""
     if get_origin(hint) is Union or type(hint).__name__ == "UnionType":
         return all(_checkable(member) for member in get_args(hint))
     return hint in (int, float, str, bool, type(None))

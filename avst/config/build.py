@@ -5,27 +5,18 @@ Every complaint is one line: where the key was written, its dotted name, the val
 
 from __future__ import annotations
 
-import difflib
 import math
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from avst.config.yaml_file import Place
 from avst.errors import AvstError
+from avst.nearest import did_you_mean
 
 T = TypeVar("T")
 _NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean "x"?`, or, where nothing is near, the known names. Example: did_you_mean("sed", ["seed"])."""
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if near:
-        return f'; did you mean "{near[0]}"?'
-    return f" (known: {', '.join(names)})" if 0 < len(names) <= 20 else ""
 
 
 class Builder:

@@ -1,8 +1,9 @@
 """A recipe file, the recipes it extends and the command line's overrides -> Recipe.
 
 Order, later wins: defaults, `extends: other.yaml` (beside the file), the file, `key=value` on the command line, flags.
-Mappings merge key by key, everything else is replaced; a reward set to null is taken out. A variant inherits all but the
-`name` (default: its own file's) and the `output_dir` (default: runs/<name>), so that it never writes into its base's run.
+Mappings merge key by key, everything else is replaced; a reward set to null is taken out. A variant inherits all but
+the `name` (default: its own file's) and the `output_dir` (default: runs/<name>), so that it never writes into its
+base's run.
 
 A path in a recipe is looked for beside the file that says it, then in the working folder; on the command line, in the
 working folder only. What a run writes (output_dir, media.cache_dir) is in the working folder.
@@ -19,9 +20,10 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from avst.config.build import Builder
-from avst.config.recipe import DEFAULT_REWARDS, Recipe
+from avst.config.recipe import Recipe
 from avst.config.yaml_file import Place, Places, Values, parse_value, read_yaml
 from avst.errors import AvstError
+from avst.plugins import DEFAULT_REWARDS
 
 NOT_INHERITED = ("name", "output_dir")
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")

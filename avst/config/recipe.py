@@ -1,7 +1,7 @@
 """What a recipe may say: every section, every default, every unit.
 
 A field's metadata bounds a number: `least` (>=), `above` (>), `most` (<=). `path` marks what is looked for beside the
-recipe first (see avst.config.loading). Nothing here imports torch: `avst --help` stays quick.
+recipe first (see avst.config.loading).
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from avst.config.yaml_file import Place
+from avst.types import TASKS, Task
 
-# Written out, not imported from avst.types, which needs numpy; tests/test_config.py holds the two together.
-Task = Literal["temporal", "spatial", "st"]
 Tower = Literal["vision", "audio", "connector", "language"]
 
 
 @dataclass(frozen=True)
 class LoraRecipe:
-    """Adapters by peft. target_modules: None for the text model's linear layers; quantize_4bit: QLoRA (extra `qlora`)."""
+    """Adapters by peft. target_modules: None for the text model's linear layers;  quantize_4bit: QLoRA (extra qlora)."""
 
     r: int = field(default=16, metadata={"least": 1})
     alpha: int = field(default=32, metadata={"least": 1})
@@ -50,7 +49,7 @@ class DataRecipe:
     train: tuple[str, ...] = field(default=(), metadata={"path": True})
     eval: tuple[str, ...] = field(default=(), metadata={"path": True})
     videos: str | None = field(default=None, metadata={"path": True})
-    tasks: tuple[Task, ...] = ("temporal", "spatial", "st")
+    tasks: tuple[Task, ...] = TASKS
     max_questions: int | None = field(default=None, metadata={"least": 1})
 
 
@@ -61,7 +60,8 @@ class MediaRecipe:
     fps: frames a second;  max_frames: at most so many, evenly spread;  min_pixels, max_pixels: of one frame;
     total_pixels: of one clip, counting a pair of frames once, so that visual tokens <= total_pixels / 28²;
     audio: give the sound to models that hear;  cache_dir: decoded clips, None for no cache, at most cache_gb gigabytes;
-    deadline_s: seconds a clip may take to decode;  on_error: a bad file ends the run, or is skipped, counted and logged.
+    deadline_s: seconds a clip may take to decode;  on_error: a bad file ends the run, or is skipped, counted and
+    logged.
     """
 
     fps: float = field(default=2.0, metadata={"above": 0})
@@ -79,7 +79,7 @@ class MediaRecipe:
 
 @dataclass(frozen=True)
 class PromptRecipe:
-    """max_text_tokens: of the prompt without its media, a longer one is refused;  system: None for Box 2 of the paper."""
+    """max_text_tokens: of a prompt without its media, a longer one is refused;  system: None for Box 2 of the paper."""
 
     max_text_tokens: int = field(default=512, metadata={"least": 1})
     system: str | None = None
@@ -87,7 +87,7 @@ class PromptRecipe:
 
 @dataclass(frozen=True)
 class RewardRecipe:
-    """use: `module:function` or `./file.py:function`;  weight: a number, or task -> number (tasks left out weigh 0)."""
+    """use: `module:function` or `./file.py:function`;  weight: a number, or task -> number; it is not asked about tasks left out."""
 
     use: str
     weight: float | Mapping[Task, float] = 1.0
@@ -95,7 +95,7 @@ class RewardRecipe:
 
 @dataclass(frozen=True)
 class WordVectorsRecipe:
-    """path: a word2vec file, None for equality of names;  tau: least similarity of equal objects, None for the file's own."""
+    """path: a word2vec file, None for equal names only;  tau: least similarity of a match, None for the file's own."""
 
     path: str | None = field(default=None, metadata={"path": True})
     tau: float | None = field(default=None, metadata={"least": -1, "most": 1})
@@ -111,21 +111,12 @@ class EvalRecipe:
     splits: tuple[Literal["train", "eval"], ...] = ("eval",)
 
 
-# Eq. 7 with the weights of the authors' code and lambda_f = 1 (SPEC-rewards, "total").
-DEFAULT_REWARDS: dict[str, dict[str, Any]] = {
-    "format": {"use": "rewards.format:format_reward", "weight": 1.0},
-    "object": {"use": "rewards.object:object_reward", "weight": {"spatial": 0.5}},
-    "temporal": {"use": "rewards.temporal:temporal_iou", "weight": {"temporal": 1.0, "st": 0.5}},
-    "spatial": {"use": "rewards.spatial:spatial_iou", "weight": {"spatial": 0.5, "st": 0.5}},
-}
-
-
 @dataclass(frozen=True)
 class Recipe:
     """One experiment.
 
     rewards: name -> plug-in; a recipe that has this section says all of them, one that has not takes the paper's four;
-    reward_errors: a failing reward ends the run, or abstains and is counted;  reward_deadline_s: seconds a call may take;
+    reward_errors: a failing reward ends the run, or abstains and is counted;  reward_deadline_s: seconds for a call;
     grpo: options of TRL's GRPOConfig, sft: of transformers' TrainingArguments, with their names and meanings, so
     `per_device_train_batch_size` counts completions: one prompt a device with G = 6 is batch size 6, num_generations 6.
     places: dotted key -> where it was written, for messages; not part of the experiment.
