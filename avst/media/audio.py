@@ -12,6 +12,8 @@ from avst.media.settings import Channels, MediaError
 JOIN_S = 0.010
 # Unreadable sound is silence in the clip up to this many seconds in all; with more the file is refused.
 LOST_MAX_S = 0.25
+# The longest block of the usual encoders (AAC at 16 kHz: 64 ms; Opus: 60 ms).
+PADDING_S = 0.064
 
 
 class Timeline:
@@ -27,7 +29,7 @@ class Timeline:
         self.lost_s = 0.0
         self.width = 1 if self.mono else n_channels
         self.pieces: list[np.ndarray] = []  # each (n, width) at the new rate
-        self.expected = rate / source_rate
+        self.rate = rate
         self.resampler = (
             soxr.ResampleStream(source_rate, rate, self.width, dtype="float32", quality="HQ")
             if rate != source_rate
@@ -54,11 +56,17 @@ class Timeline:
             at = self.placed / self.source_rate
             raise MediaError(f"{self.path}: the sound is unreadable from about {at:.2f} s on")
 
-    def finish(self) -> np.ndarray:
-        """All that was placed: float32 (N,) for mono, else (channels, N), N = round(seconds * rate)."""
+    def finish(self, end_s: float) -> np.ndarray:
+        """All that was placed: float32 (N,) for mono, else (channels, N).
+
+        `end_s`: where the track ends by its packets; the last block's padding after it is cut.
+        """
         if self.resampler is not None:
             self.pieces.append(self.resampler.resample_chunk(np.zeros((0, self.width), np.float32), last=True))
         whole = np.concatenate(self.pieces) if self.pieces else np.zeros((0, self.width), np.float32)
+        end = round(end_s * self.rate)
+        if 0 < len(whole) - end <= PADDING_S * self.rate:
+            whole = whole[:end]
         return np.ascontiguousarray(whole[:, 0] if self.mono else whole.T)
 
     def _push(self, samples: np.ndarray) -> None:

@@ -177,7 +177,7 @@ def decode_audio(path: str, scan: Scan, rate: int, channels: Channels) -> np.nda
             for converted in planar.resample(frame):
                 timeline.add(converted.to_ndarray(), at)
                 at = None
-    return timeline.finish()
+    return timeline.finish(info.audio_end_s)
 
 
 def _audio_frames(container: Any, stream: Any, timeline: Timeline) -> Iterator[Any]:
