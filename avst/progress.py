@@ -67,7 +67,7 @@ def track(
 ) -> Iterator[T]:
     """The items, with progress shown on `stream` (standard error). `what`: "videos", "questions", …
 
-    total: needed where `items` has no length;  every_s: least seconds between two plain lines; the last is always shown.
+    total: needed where `items` has no length;  every_s: least seconds between plain lines; the last is always said.
     """
     stream = sys.stderr if stream is None else stream
     if total is None:

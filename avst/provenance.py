@@ -11,16 +11,8 @@ from typing import Any
 import avst
 
 LIBRARIES = (
-    "torch",
-    "torchvision",
-    "transformers",
-    "trl",
-    "accelerate",
-    "peft",
-    "qwen-vl-utils",
-    "av",
-    "soxr",
-    "numpy",
+    *("torch", "torchvision", "transformers", "trl", "accelerate", "peft"),
+    *("qwen-vl-utils", "av", "soxr", "gensim", "numpy"),
 )
 OPTIONAL = ("deepspeed", "flash-attn", "bitsandbytes", "liger-kernel", "vllm", "decord", "torchcodec")
 

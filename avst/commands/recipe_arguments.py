@@ -21,7 +21,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="seed of data order, sampling and initialisation")
     parser.add_argument(
-        "--overwrite", action="store_true", help="delete the other run that is in the output folder, and start afresh"
+        "--overwrite", action="store_true", help="delete the run that is in the output folder, and start afresh"
     )
 
 

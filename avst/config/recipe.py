@@ -18,7 +18,7 @@ Tower = Literal["vision", "audio", "connector", "language"]
 
 @dataclass(frozen=True)
 class LoraRecipe:
-    """Adapters by peft. target_modules: None for the text model's linear layers;  quantize_4bit: QLoRA (extra qlora)."""
+    """Adapters by peft. target_modules: None for the text model's linear layers;  quantize_4bit: QLoRA."""
 
     r: int = field(default=16, metadata={"least": 1})
     alpha: int = field(default=32, metadata={"least": 1})
@@ -87,7 +87,7 @@ class PromptRecipe:
 
 @dataclass(frozen=True)
 class RewardRecipe:
-    """use: `module:function` or `./file.py:function`;  weight: a number, or task -> number; it is not asked about tasks left out."""
+    """use: `module:function` or `./file.py:function`;  weight: a number, or task -> number for the tasks it judges."""
 
     use: str
     weight: float | Mapping[Task, float] = 1.0
