@@ -64,10 +64,7 @@ def run(args: argparse.Namespace) -> int:
     other, instead = (_SCENE_FLAGS, "with") if args.from_annotations else (_ANNOTATED_FLAGS, "without")
     for name in other:
         if getattr(args, name) is not None:
-            flag = {"duration_s": "duration", "sound_s": "sound", "size": "object-size", "grid_s": "grid"}.get(
-                name, name
-            )
-            flag = flag.removeprefix("n_").replace("_", "-")
+            flag = "object-size" if name == "size" else name.removeprefix("n_").removesuffix("_s").replace("_", "-")
             raise AvstError(f"synth: --{flag} has no meaning {instead} --from-annotations")
     if args.workers < 1:
         raise AvstError(f"synth: --workers wants at least 1, not {args.workers}")
@@ -106,10 +103,10 @@ def _run_annotated(args: argparse.Namespace) -> int:
 
 
 def _report(made: Any) -> None:
-    splits = ", ".join(
+    splits = [
         f"{made.n_clips[s]} clips with {made.n_questions[s]} questions in {f}" for s, f in made.annotations.items()
-    )
-    print(f"{splits}; videos in {made.videos}; {made.seconds:.1f} s")
+    ]
+    print(f"{', '.join(splits)}; videos in {made.videos}; {made.seconds:.1f} s")
 
 
 def _show_progress(done: int, total: int) -> None:

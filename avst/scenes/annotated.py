@@ -90,10 +90,13 @@ def sounding(questions: Sequence[Question]) -> list[tuple[str, Interval]]:
         during = asked_interval(question.text) if "make sound" in question.text else None
         for found in question.gold.objects:
             name = found.name.lower()
-            if question.task == "spatial" and during is not None:
-                if not any(min(i.end, during.end) > max(i.start, during.start) for i in stated[name]):
-                    by_name[name].append(during)
+            if question.task == "spatial" and during is not None and not _any_meets(stated[name], during):
+                by_name[name].append(during)
     return [(name, interval) for name, intervals in by_name.items() for interval in joined(intervals)]
+
+
+def _any_meets(intervals: Iterable[Interval], during: Interval) -> bool:
+    return any(min(i.end, during.end) > max(i.start, during.start) for i in intervals)
 
 
 def asked_interval(text: str) -> Interval | None:
@@ -133,8 +136,8 @@ def frame_size(questions: Sequence[Question], source: str) -> tuple[int, int]:
                 width, height = max(width, box[2]), max(height, box[3])
         if max(width, height) > LARGEST_SIDE_PX:
             raise AvstError(
-                f'{source}: {question.id}: field "A": a box reaches {max(width, height):g} px, past the {LARGEST_SIDE_PX} '
-                "px that a frame may have"
+                f'{source}: {question.id}: field "A": a box reaches {max(width, height):g} px, '
+                f"past the {LARGEST_SIDE_PX} px that a frame may have"
             )
     if width <= 0 or height <= 0:
         return _SIZE_WITHOUT_BOXES

@@ -31,7 +31,7 @@ def write_clip(
     audio_rate: int,
     preset: str = "ultrafast",
 ) -> None:
-    """Writes frames (uint8 (H, W, 3) RGB, even sides, at least one) and mono audio (float32 (N,), None: no track) to path.
+    """Writes frames (uint8 (H, W, 3) RGB, even sides, at least one) and mono audio (float32 (N,), None: no track).
 
     Both start at 0 on the file's clock. Raises AvstError naming the file where it cannot be written or encoded.
     """

@@ -70,8 +70,8 @@ def render_all(
 ) -> Iterator[Job]:
     """Yields each job once its clip is written. The first error is raised after the clips under way are finished.
 
-    render must be importable by name and jobs picklable where workers > 1 (processes are spawned, not forked: the caller
-    may hold threads, and a fork would copy their locks).
+    render must be importable by name and jobs picklable where workers > 1 (processes are spawned, not forked: the
+    caller may hold threads, and a fork would copy their locks).
     """
     for n_done, job in enumerate(_in_process(render, jobs) if workers <= 1 else _in_pool(render, jobs, workers), 1):
         if on_done is not None:

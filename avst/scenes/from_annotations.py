@@ -150,7 +150,7 @@ def _job(videos: Path, video: str, questions: list[Question], settings: Annotate
 def rescaled(
     data: list[dict[str, Any]], sizes: dict[str, tuple[tuple[int, int], tuple[int, int]]]
 ) -> Iterator[dict[str, Any]]:
-    """The entries of the videos in sizes (name -> (source, new) frame size), their answers' boxes in the new frame's pixels."""
+    """The entries of the videos in sizes (name -> (source, new) frame size), boxes in the new frame's pixels."""
     for entry in data:
         if entry["video_name"] not in sizes:
             continue
@@ -169,7 +169,7 @@ def _rescaled_event(event: dict[str, Any], ratio: tuple[float, float]) -> dict[s
 
 
 def rescale_line(line: str, ratio: tuple[float, float]) -> str:
-    """A line `t: [x1, y1, x2, y2]` with its box multiplied, to a tenth of a pixel and never flat; other lines unchanged.
+    """A line `t: [x1, y1, x2, y2]` with its box multiplied, to a tenth of a pixel, never flat; others unchanged.
 
     rescale_line("2.0: [100.0, 60.0, 200.0, 120.0]", (0.5, 0.25)) == "2.0: [50.0, 15.0, 100.0, 30.0]"
     """

@@ -7,6 +7,7 @@ is visible *and* sounding on exactly one interval: either it is seen longer than
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -108,7 +109,7 @@ def _slots(settings: SceneSettings, rng: np.random.Generator, duration_s: float)
     needed = math.ceil(settings.sound_s[0] / settings.grid_s)
     count = max(1, min(_draw(rng, settings.events), steps // max(needed, 1)))
     borders = [i * steps // count for i in range(count + 1)]
-    return [Interval(a * settings.grid_s, b * settings.grid_s) for a, b in zip(borders, borders[1:], strict=False)]
+    return [Interval(a * settings.grid_s, b * settings.grid_s) for a, b in itertools.pairwise(borders)]
 
 
 def _inside(rng: np.random.Generator, slot: Interval, length_s: tuple[float, float], grid: float) -> Interval:
@@ -150,7 +151,7 @@ class _Stage:
         return cast
 
     def _part(self, interval: Interval) -> Interval:
-        """A part of the event of a second and more, so that a box line, of which there is one a second, falls into it."""
+        """A part of the event of a second and more, so that one of the box lines falls into it."""
         return _inside(self.rng, interval, (1.0, interval.end - interval.start), self.settings.grid_s)
 
     def _actor(self, role: Role, slot: Interval, interval: Interval, what: Thing, cast: list[Actor]) -> Actor:
@@ -201,10 +202,8 @@ class _Stage:
         short = min(width, height)
         longer = short * rng.uniform(*s.size)
         size = (longer, longer / look.aspect) if look.aspect >= 1 else (longer * look.aspect, longer)
-        start = tuple(
-            rng.uniform(side / 2, max(side / 2, edge - side / 2))
-            for side, edge in zip(size, (width, height), strict=True)
-        )
+        half_w, half_h = size[0] / 2, size[1] / 2
+        start = (rng.uniform(half_w, max(half_w, width - half_w)), rng.uniform(half_h, max(half_h, height - half_h)))
         kind: Literal["linear", "sway", "circle"] = ("linear", "sway", "circle")[rng.integers(3)]
         period = rng.uniform(2.5, 6.0)
         # speed is the mean speed of a linear path; around a circle and to and fro it is met over a quarter period.
@@ -213,7 +212,7 @@ class _Stage:
         travel = (length * math.cos(angle), length * math.sin(angle))
         enter, leave = (self._side(start) if rng.random() < s.slide else None for _ in range(2))
         zoom = rng.uniform(*s.zoom)
-        return Path(kind, span, (start[0], start[1]), travel, size, zoom, period, enter, leave)
+        return Path(kind, span, start, travel, size, zoom, period, enter, leave)
 
     def _side(self, start: tuple[float, ...]) -> Side:
         """The side nearest to the start, or sometimes the second nearest."""

@@ -3,10 +3,10 @@
 The definitions are strict, so that every question has one answer:
 
     temporal, st   when the named object is seen and heard at once
-    spatial        over [s, e]: every object that is at some moment of it seen and heard at once ("visible object(s) make
-                   sound"), or that is seen in it and never heard in it ("silent object(s)")
+    spatial        over [s, e]: every object that is at some moment of it seen and heard at once ("visible
+                   object(s) make sound"), or that is seen in it and never heard in it ("silent object(s)")
 
-Boxes stand at s, s + 1, … before e; a second at which the object is not on screen gets four zeros, as in the real files.
+Boxes stand at s, s + 1, … before e; a second at which the object is not on screen gets four zeros, as the real files.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ QA = dict[str, str]
 def annotate(
     scene: Scene, tasks: tuple[Task, ...] = TASKS, wording: str = "data", questions_per_clip: int = 0
 ) -> dict[str, Any]:
-    """The clip's entry of an R-AVST file: {video_name, duration, annotation: [{event_num, "AV … Reasoning": [{Q, A}]}]}.
+    """The clip's entry of a file: {video_name, duration, annotation: [{event_num, "AV … Reasoning": [{Q, A}]}]}.
 
     questions_per_clip: at most so many, drawn with the scene's seed, the tasks in turn (0: all of them).
     """
@@ -119,7 +119,7 @@ def _meet(a: Interval | None, b: Interval) -> bool:
 
 
 def _in_turn(asked: list[tuple[int, Task, QA]], seed: tuple[int, ...], at_most: int) -> list[tuple[int, Task, QA]]:
-    """At most so many of the questions in their order, the tasks in turn, beginning with another one from clip to clip."""
+    """At most so many of the questions in their order, tasks in turn, beginning with another from clip to clip."""
     if not at_most or len(asked) <= at_most:
         return asked
     rng = np.random.default_rng([*seed, 3])

@@ -17,10 +17,11 @@ from avst.scenes.world import Look, Shape
 
 _INLAY_SHARE = 0.3
 _NOISE_TILES = 4
+_NOISE_HOLD = 8  # frames: grain that is new in every frame is most of what an encoder then spends bits and time on
 
 
 def scene_frames(scene: Scene) -> Iterator[np.ndarray]:
-    """The clip's frames, uint8 (H, W, 3) RGB, one after the other; a frame is only valid until the next is asked for."""
+    """The clip's frames, uint8 (H, W, 3) RGB, one after the other."""
     shown: list[tuple[Look, np.ndarray, np.ndarray]] = []
     for look, path in scene.distractors:
         shown.append((look, *boxes_on_frames(path, scene.size, scene.fps, scene.n_frames)))
@@ -43,7 +44,7 @@ def draw_frames(
         for look, box in shapes:
             draw(frame, look, box)
         if tiles:
-            frame = np.clip(frame + tiles[i % len(tiles)], 0, 255).astype(np.uint8)
+            frame = np.clip(frame + tiles[i // _NOISE_HOLD % len(tiles)], 0, 255).astype(np.uint8)
         yield frame
 
 
@@ -59,11 +60,12 @@ def background(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def _noise_tiles(size: tuple[int, int], noise: float, rng: np.random.Generator) -> list[np.ndarray]:
-    """A few frames of noise, int16 (H, W, 1), shown in turn; drawing fresh noise per frame would cost most of the time."""
+    """A few frames of noise, int16 (H, W, 1), shown in turn: 3x3 px blotches, for finer grain is lost in encoding."""
     if noise <= 0:
         return []
-    shape = (size[1], size[0], 1)
-    return [np.rint(rng.standard_normal(shape) * 16 * noise).astype(np.int16) for _ in range(_NOISE_TILES)]
+    shape = (-(-size[1] // 3), -(-size[0] // 3), 1)
+    coarse = [np.rint(rng.standard_normal(shape) * 12 * noise).astype(np.int16) for _ in range(_NOISE_TILES)]
+    return [tile.repeat(3, axis=0).repeat(3, axis=1)[: size[1], : size[0]] for tile in coarse]
 
 
 def draw(frame: np.ndarray, look: Look, box: np.ndarray) -> None:
@@ -91,7 +93,7 @@ def shape_masks(shape: Shape, width: int, height: int) -> tuple[np.ndarray, np.n
 
 
 def _inside(shape: Shape, x: np.ndarray, y: np.ndarray, dx: float, dy: float) -> np.ndarray:
-    """Which pixel centres (x (W,), y (H, 1) in (-1, 1)) belong to the shape; half a pixel of slack makes it reach the sides."""
+    """Which pixel centres (x (W,), y (H, 1) in (-1, 1)) belong to the shape, with slack to reach the sides."""
     whole = np.ones((len(y), len(x)), dtype=bool)
     if shape == "disc":
         return x**2 + y**2 <= 1 + dx * dx + dy * dy

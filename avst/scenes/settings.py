@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from avst.errors import AvstError
 from avst.scenes.world import EVERYDAY_NAMES
-from avst.types import TASKS
+from avst.types import TASKS, Task
 
 Range = tuple[int, int]
 Span = tuple[float, float]
@@ -26,10 +26,10 @@ AUDIO_RATES = (16000, 22050, 24000, 32000, 44100, 48000)  # what AAC knows, with
 class SceneSettings:
     """All that shapes a scene besides its seed and index.
 
-    duration_s: range; a clip's duration lies on the grid.  resolutions: (width, height), even.  fps: frame rates as text
-    ("8", "30000/1001").  grid_s: every gold time is a multiple of it.  events: range per clip (fewer where they do not
-    fit).  sound_s: range of an event's sounding-and-visible time.  n_sounding, n_silent, n_hidden: ranges per event of
-    sounding-visible, silent-visible and sounding-hidden objects; max_objects bounds their sum per event.
+    duration_s: range; a clip's duration lies on the grid.  resolutions: (width, height), even.  fps: frame rates as
+    text ("8", "30000/1001").  grid_s: every gold time is a multiple of it.  events: range per clip (fewer where they do
+    not fit).  sound_s: range of an event's sounding-and-visible time.  n_sounding, n_silent, n_hidden: ranges per event
+    of sounding-visible, silent-visible and sounding-hidden objects; max_objects bounds their sum per event.
     lead_s: how long at most an object may be seen before and after it sounds (or, with the chance offscreen, be heard
     before and after it is seen).  size: of an object's longer side.  speed: shares of the shorter side per second.
     slide: chance that an object enters or leaves through an edge.  zoom: range of its growth while visible.
@@ -56,7 +56,7 @@ class SceneSettings:
     distractors: Range = (0, 0)
     noise: float = 0.0
     names: tuple[str, ...] = EVERYDAY_NAMES
-    tasks: tuple[str, ...] = TASKS
+    tasks: tuple[Task, ...] = TASKS
     questions_per_clip: int = 0
     wording: Literal["data", "paper"] = "data"
     audio_rate: int = 16000

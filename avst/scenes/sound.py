@@ -50,7 +50,7 @@ def _cue(name: str, n: int, rate: int) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def one_second(name: str, rate: int) -> np.ndarray:
-    """One second of a name's timbre, float32 (rate,), peak about a quarter; loops without a seam. Do not write to it."""
+    """One second of a name's timbre, float32 (rate,), peak about a quarter; loops without a seam."""
     timbre = thing(name).timbre
     t = np.arange(rate) / rate
     wave = np.zeros(rate)

@@ -23,7 +23,7 @@ FORMAT = 1  # raise it when equal settings and seeds begin to give other clips
 class Synthesised:
     """What was written. annotations: split -> file; videos: the clips' folder; n_clips, n_questions: split -> count.
 
-    Example: Synthesised({"train": Path("out/annotations_train.json")}, Path("out/videos"), {"train": 160}, {"train": 480}, 12.1)
+    Example: Synthesised({"train": Path("o/annotations_train.json")}, Path("o/videos"), {"train": 9}, {"train": 27}, 1)
     """
 
     annotations: dict[str, Path]
@@ -60,11 +60,11 @@ def synthesise(
     overwrite: bool = False,
     on_done: OnDone | None = None,
 ) -> Synthesised:
-    """Writes n clips into out/videos and out/annotations_train.json, out/annotations_eval.json (the last n_eval clips).
+    """Writes n clips into out/videos and out/annotations_train.json and _eval.json (the last n_eval clips).
 
-    n_eval: a fifth of n by default.  Clip i depends on (settings, seed, i) alone, so a longer set begins with the shorter
-    one. Raises AvstError for settings, a folder or a clip that will not do; the clips and annotations of what was
-    written before stay, and the same call again goes on from there.
+    n_eval: a fifth of n by default.  Clip i depends on (settings, seed, i) alone, so a longer set begins with
+    the shorter one. Raises AvstError for settings, a folder or a clip that will not do; the clips and annotations of
+    what was written before stay, and the same call again goes on from there.
     """
     check_settings(settings)
     n_eval = n // 5 if n_eval is None else n_eval
