@@ -54,6 +54,16 @@ class Source:
         size = frame_size(info.width, info.height, n_frames, **self.bounds)
         return load_clip(path, replace(self.media, size=size))
 
+    def try_clip(self, question: Question) -> Clip | Skipped:
+        """The clip, or where the recipe says so a Skipped in its place."""
+        try:
+            return self.clip(question)
+        except MediaError as error:
+            if self.on_error == "raise":
+                raise MediaError(f"{question.id}: {error}") from error
+            logger.warning("skipped %s: %s", question.id, error)
+            return Skipped(question.id, str(error))
+
 
 class PromptDataset(Dataset[Prompt | Skipped]):
     """questions[i] as a prompt, decoded when asked for."""
@@ -66,13 +76,42 @@ class PromptDataset(Dataset[Prompt | Skipped]):
 
     def __getitem__(self, index: int) -> Prompt | Skipped:
         question = self.questions[index]
-        try:
-            return self.builder.build(question, self.source.clip(question))
-        except MediaError as error:
-            if self.source.on_error == "raise":
-                raise MediaError(f"{question.id}: {error}") from error
-            logger.warning("skipped %s: %s", question.id, error)
-            return Skipped(question.id, str(error))
+        clip = self.source.try_clip(question)
+        return clip if isinstance(clip, Skipped) else self.builder.build(question, clip)
+
+
+class ClipDataset(Dataset[list[Prompt] | Skipped]):
+    """One row a clip: the prompts of all its questions, which share the clip's tensors (supervised training)."""
+
+    def __init__(self, questions: Sequence[Question], builder: PromptBuilder, source: Source) -> None:
+        by_video: dict[str, list[Question]] = {}
+        for question in questions:
+            by_video.setdefault(question.video, []).append(question)
+        self.clips, self.builder, self.source = list(by_video.values()), builder, source
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> list[Prompt] | Skipped:
+        questions = self.clips[index]
+        clip = self.source.try_clip(questions[0])
+        return clip if isinstance(clip, Skipped) else self.builder.build_all(questions, clip)
+
+
+class Kept(Dataset[Any]):
+    """A data set whose rows stay in memory once made: for sets that fit, in the process that made them."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+        self.kept: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Any:
+        if index not in self.kept:
+            self.kept[index] = self.rows[index]
+        return self.kept[index]
 
 
 class StepSampler(Sampler[tuple[int, int]]):

@@ -6,7 +6,8 @@ which they were taken is always passed, because seconds per grid and the interle
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from qwen_vl_utils.vision_process import (
     VIDEO_MIN_TOKEN_NUM,
     smart_resize,
 )
+from torch import Tensor
 from transformers import BatchFeature, ProcessorMixin
 from transformers.video_utils import VideoMetadata
 
@@ -90,11 +92,35 @@ class PromptBuilder:
 
     def build(self, question: Question, clip: Clip) -> Prompt:
         """The prompt of one question about one clip (video, with its audio interleaved where the family hears)."""
+        return self.build_all([question], clip)[0]
+
+    def build_all(self, questions: Sequence[Question], clip: Clip) -> list[Prompt]:
+        """Prompts of several questions about one clip. They differ behind the media alone, so the media are processed
+        once, and the prompts share their tensors and what frozen towers make of them."""
+        first = questions[0]
+        text = self._text(first, ["video"])
+        inputs = self._process(text, clip, video=True)
+        self._check_clock(first, clip, inputs)
         height, width = clip.frames.shape[1:3]
-        model = THOUSAND if self.family.thousand else (width, height)
-        inputs = self._process(self._text(question, ["video"]), clip, video=True)
-        self._check_clock(question, clip, inputs)
-        return self._prompt(question, inputs, Space(clip.source_size, model), clip)
+        space = Space(clip.source_size, THOUSAND if self.family.thousand else (width, height))
+        lead = self._prompt(first, inputs, space, clip)
+        return [lead, *(self._sibling(lead, text, question) for question in questions[1:])]
+
+    def _sibling(self, lead: Prompt, lead_text: str, question: Question) -> Prompt:
+        """`lead` with another question behind the same media. Special tokens part the text there, so the tail can be
+        tokenized by itself; that this gives the processor's own tokens is checked on the lead."""
+        tokenizer, mark = self.processor.tokenizer, self.processor.video_token
+        tails = [text.rpartition(mark)[2] for text in (lead_text, self._text(question, ["video"]))]
+        old, new = (tokenizer(tail, add_special_tokens=False, return_tensors="pt")["input_ids"][0] for tail in tails)
+        head = lead.input_ids[: -len(old)]
+        if not torch.equal(lead.input_ids[-len(old) :], old.to(lead.input_ids.dtype)):
+            raise AvstError(f"{question.id}: the tokenizer does not part the text behind the media; ask one by one")
+        media = dict(lead.media)
+        if (kinds := media.get("mm_token_type_ids")) is not None:
+            media["mm_token_type_ids"] = torch.cat([kinds[:, : len(head)], kinds.new_zeros(1, len(new))], dim=1)
+        ids = torch.cat([head, new])
+        self._check_length(question, ids)
+        return replace(lead, question=question, input_ids=ids, media=media, positions=None)
 
     def build_audio(self, question: Question, clip: Clip) -> Prompt:
         """The prompt of a question about sound alone: audio, no video."""
@@ -166,16 +192,21 @@ class PromptBuilder:
     def _prompt(self, question: Question, inputs: BatchFeature, space: Space, clip: Clip | None) -> Prompt:
         ids = inputs.pop("input_ids")[0]
         inputs.pop("attention_mask")
+        self._check_length(question, ids)
+        if (mask := inputs.get("feature_attention_mask")) is not None:
+            # the extractor pads to its longest clip (5 minutes for Qwen2.5-Omni); the tower reads what the mask shows
+            heard = int(mask.sum(-1).max())
+            inputs["feature_attention_mask"] = mask[:, :heard]
+            inputs["input_features"] = inputs["input_features"][..., :heard].clone()
+        digest = str(clip.provenance.get("digest", "")) if clip is not None else ""
+        return Prompt(question, ids, dict(inputs), space, digest)
+
+    def _check_length(self, question: Question, ids: Tensor) -> None:
         tokenizer = self.processor.tokenizer
-        media_ids = {
-            token
-            for name in ("image_token", "video_token", "audio_token")
-            if (token := tokenizer.convert_tokens_to_ids(getattr(self.processor, name, None) or "")) is not None
-        }
-        n_text = sum(int(token) not in media_ids for token in ids.tolist())
+        marks = [getattr(self.processor, f"{kind}_token", None) for kind in ("image", "video", "audio")]
+        media_ids = tokenizer.convert_tokens_to_ids([mark for mark in marks if mark])
+        n_text = int((~torch.isin(ids, torch.tensor(media_ids))).sum())
         if n_text > self.max_text_tokens:
             raise AvstError(
                 f"{question.id}: the text takes {n_text} tokens, prompt.max_text_tokens is {self.max_text_tokens}"
             )
-        digest = str(clip.provenance.get("digest", "")) if clip is not None else ""
-        return Prompt(question, ids, dict(inputs), space, digest)

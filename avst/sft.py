@@ -3,11 +3,17 @@
 It is the cold start of a small model and the paper's baseline. The target is the gold answer as the model should say it
 (boxes in model space) and the end token; the loss is the mean negative log-prob a target token over the whole optimizer
 step, whatever the micro-batches and processes.
+
+A row is a clip with all its questions: they share everything up to the first token in which they differ, so the clip's
+tokens stand once in the packed row, as a prompt's do for its answers in GRPO, and [rest of the question | answer] takes
+the place of an answer. The questions' own tokens carry no loss.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -23,10 +29,20 @@ from avst.prompt import PromptBuilder
 from avst.types import Answer, Prompt, Question
 
 
-class SFTTrainer(Trainer):
-    """Trains `model` on the gold answers of `train_dataset` (rows are Prompt or Skipped).
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One clip's questions as a group: `shared` is the common beginning of their prompts, `rests` what follows it in
+    each (end of the question, gold answer, end token), `targets` how many of its last tokens are to be learned."""
 
-    args: transformers' TrainingArguments (per_device_train_batch_size counts questions);  prompts: renders gold
+    shared: Prompt
+    rests: list[list[int]]
+    targets: list[int]
+
+
+class SFTTrainer(Trainer):
+    """Trains `model` on the gold answers of `train_dataset` (rows are list[Prompt], Prompt or Skipped).
+
+    args: transformers' TrainingArguments (per_device_train_batch_size counts rows);  prompts: renders gold
     answers.
     """
 
@@ -70,39 +86,52 @@ class SFTTrainer(Trainer):
 
     def get_batch_samples(
         self, epoch_iterator: Any, num_batches: int, device: torch.device
-    ) -> tuple[list[list[tuple[Prompt, list[int]]]], Tensor]:
-        """Micro-batches of (prompt, target ids), and the target tokens of the step over all processes."""
+    ) -> tuple[list[list[Lesson]], Tensor]:
+        """Micro-batches of lessons, and the target tokens of the step over all processes."""
         self.order.epoch = int(self.state.epoch or 0)
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.skipped += sum(isinstance(row, Skipped) for batch in batches for row in batch)
-        pairs = [[(row, self._target(row)) for row in batch if isinstance(row, Prompt)] for batch in batches]
-        mine = sum(len(target) for batch in pairs for _, target in batch)
+        lessons = [[self._lesson(row) for row in batch if not isinstance(row, Skipped)] for batch in batches]
+        mine = sum(sum(lesson.targets) for batch in lessons for lesson in batch)
         count = self.accelerator.reduce(torch.tensor(float(mine), device=device), "sum")
-        return pairs, count
+        return lessons, count
 
     def compute_loss(  # type: ignore[override]
-        self,
-        model: nn.Module,
-        inputs: list[tuple[Prompt, list[int]]],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
+        self, model: nn.Module, inputs: list[Lesson], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        weight = 1.0
-        if not inputs:  # every sample failed: the forward still runs, for the other processes' sake, and weighs nothing
+        lessons, weight = inputs, 1.0
+        if (
+            not lessons
+        ):  # every sample failed: the forward still runs, for the other processes' sake, and weighs nothing
             question = Question("blank", "temporal", "-", "", 0.0, gold=Answer(), gold_text="")
-            inputs, weight = [(self.prompts.build_text(question), [self._end])], 0.0
-        bare = unwrapped(self.model)
-        row = pack([p for p, _ in inputs], [[t] for _, t in inputs], [prompt_positions(bare, p) for p, _ in inputs])
+            lessons, weight = [self._lesson([self.prompts.build_text(question)])], 0.0
+        row = pack(
+            [lesson.shared for lesson in lessons],
+            [lesson.rests for lesson in lessons],
+            [lesson.shared.positions for lesson in lessons],
+        )
         logps = model(packed=row)["logps"]
+        lengths = [n for lesson in lessons for n in lesson.targets]
+        loss = -sum(part[-n:].sum() for part, n in zip(logps.split(row.lengths), lengths, strict=True))
         # processes' gradients are averaged, so each one's share counts as many times as there are processes
-        return -weight * logps.sum() * self.accelerator.num_processes / num_items_in_batch.clamp(min=1)
+        return weight * loss * self.accelerator.num_processes / num_items_in_batch.clamp(min=1)
 
     def _prepare_inputs(self, inputs: Any) -> Any:
         return inputs  # media move to the device when they are encoded
 
-    def _target(self, prompt: Prompt) -> list[int]:
+    def _lesson(self, row: Prompt | list[Prompt]) -> Lesson:
+        prompts = [row] if isinstance(row, Prompt) else row
         tokenizer = self.prompts.processor.tokenizer
-        return [*tokenizer(self.prompts.gold(prompt), add_special_tokens=False)["input_ids"], self._end]
+        golds = [tokenizer(self.prompts.gold(p), add_special_tokens=False)["input_ids"] for p in prompts]
+        ids = [p.input_ids.reshape(-1).tolist() for p in prompts]
+        # the last prompt token stays with the rest where there is but one question, so that none is empty
+        same = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*ids, strict=False)))
+        same = min(same, min(len(one) for one in ids) - 1)
+        lead = prompts[0]
+        positions = prompt_positions(unwrapped(self.model), lead)
+        shared = replace(lead, input_ids=lead.input_ids[:same], positions=positions[:, :same])
+        rests = [[*one[same:], *gold, self._end] for one, gold in zip(ids, golds, strict=True)]
+        return Lesson(shared, rests, [len(gold) + 1 for gold in golds])
 
     @property
     def _end(self) -> int:
