@@ -20,6 +20,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, repeat
 
 from avst.types import NOT_VISIBLE, Answer, AnswerObject, Box, Interval, Task, Track
 
@@ -51,6 +52,7 @@ _INTERVAL = re.compile(rf"{_S}\[{_S}{_NUMBER}{_S},{_S}{_NUMBER}{_S}\]{_S}")
 _ENTRY = re.compile(rf"{_S}{_NUMBER}{_S}:{_S}\[" + ",".join([rf"{_S}{_NUMBER}{_S}"] * 4) + rf"\]{_S}")
 _NOT_FINITE = frozenset({"nan", "inf", "infinity"})
 _SEPARATORS = str.maketrans("[],:", "    ")
+_NO_TRACK = Track()
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
@@ -130,11 +132,15 @@ class _Reader:
         self._release_held()
         self.problems["misplaced_tag"] += len(self.held)  # intervals with no object anywhere
         objects: list[AnswerObject] = []
+        bare: dict[str, AnswerObject] = {}
         for entry in self.entries:
-            intervals, track = tuple(entry.intervals), Track(tuple(entry.times_s), tuple(entry.boxes))
-            # Equal objects are one object in memory: a list of 60,000 commas costs no more than one.
-            made = {name: AnswerObject(name, intervals, track) for name in dict.fromkeys(entry.names)}
-            objects.extend(made[name] for name in entry.names)
+            # Equal objects are one object in memory: 60,000 commas or 8,000 bare <object>s cost little more than one.
+            made, track, intervals = bare, _NO_TRACK, tuple(entry.intervals)
+            if entry.intervals or entry.boxes:
+                made, track = {}, Track(tuple(entry.times_s), tuple(entry.boxes))
+            new = [name for name in dict.fromkeys(entry.names) if name not in made]
+            made.update(zip(new, map(AnswerObject, new, repeat(intervals), repeat(track)), strict=True))
+            objects.extend(map(made.__getitem__, entry.names))
         problems = {reason: self.problems[reason] for reason in PROBLEMS if self.problems[reason]}
         return Answer(tuple(objects), problems, frozenset(self.tags))
 
@@ -225,6 +231,8 @@ class _Reader:
 
 
 def _has_not_finite(text: str) -> bool:
+    if "n" not in text and "N" not in text:
+        return False
     return any(word.lstrip("+-").lower() in _NOT_FINITE for word in text.translate(_SEPARATORS).split())
 
 
@@ -240,15 +248,17 @@ def _why_not_an_entry(line: str) -> str:
 def _split_names(text: str, comma_names: tuple[str, ...]) -> list[str]:
     """The names of one <object>; empty ones are kept. A comma inside an occurrence of a gold name does not separate."""
     text = " ".join(text.split())
-    if "," not in text or not comma_names:
-        return [name.strip() for name in text.split(",")]
-    lowered = text.translate(_ASCII_LOWER)  # ASCII only: positions stay those of `text`
+    if "," not in text:
+        return [text]
     protected: set[int] = set()
+    lowered = text.translate(_ASCII_LOWER) if comma_names else ""  # ASCII only: positions stay those of `text`
     for name in comma_names:
         at = lowered.find(name)
         while at >= 0:
             protected.update(at + i for i, letter in enumerate(name) if letter == ",")
             at = lowered.find(name, at + len(name))
+    if not protected:
+        return [name.strip() for name in text.split(",")]
     cuts = [i for i, letter in enumerate(text) if letter == "," and i not in protected]
     return [text[a + 1 : b].strip() for a, b in zip([-1, *cuts], [*cuts, len(text)], strict=True)]
 
@@ -258,15 +268,16 @@ def map_boxes(answer: Answer, fn: Callable[[Box], Box]) -> Answer:
 
     Names of one <object> tag share one Track; it is mapped once, and still shared afterwards.
     """
-    tracks = {
-        id(o.track): Track(o.track.times_s, tuple(b if b == NOT_VISIBLE else fn(b) for b in o.track.boxes_px))
-        for o in {id(o.track): o for o in answer.objects}.values()
-    }
-    objects = {
-        key: AnswerObject(o.name, o.intervals, tracks[id(o.track)])
-        for key, o in {id(o): o for o in answer.objects}.items()
-    }
-    return Answer(tuple(objects[id(o)] for o in answer.objects), answer.problems, answer.tags)
+    objects: list[AnswerObject] = []
+    for _, group in groupby(answer.objects, key=lambda o: id(o.track)):
+        same = list(group)
+        track = same[0].track
+        if track.boxes_px:
+            boxes = tuple(box if box == NOT_VISIBLE else fn(box) for box in track.boxes_px)
+            mapped = repeat(Track(track.times_s, boxes))
+            same = list(map(AnswerObject, (o.name for o in same), (o.intervals for o in same), mapped))
+        objects.extend(same)
+    return Answer(tuple(objects), answer.problems, answer.tags)
 
 
 def has_visible_box(answer: Answer) -> bool:

@@ -97,14 +97,13 @@ class WordVectors:
         wanted = _normalise_all(gold)
         written = _normalise_all(list(rows))
         equal = np.zeros((len(written), len(wanted)), dtype=bool)
-        positions: dict[str, list[int]] = {}
-        for row, name in enumerate(written):
-            if name:
-                positions.setdefault(name, []).append(row)
-        for column, name in enumerate(wanted):
-            equal[positions.get(name, []), column] = True
+        named = set(wanted) - {""}
+        for row in [row for row, name in enumerate(written) if name in named]:
+            equal[row] = [written[row] == name for name in wanted]
         similarity = self._cosines(written, wanted)
         similarity[equal] = 1.0
+        if len(rows) == len(predicted):
+            return similarity, equal
         order = np.fromiter((rows[name] for name in predicted), dtype=np.intp, count=len(predicted))
         return similarity[order], equal[order]
 
@@ -125,7 +124,7 @@ class WordVectors:
         owners: list[int] = []
         words: list[int] = []
         for owner, name in enumerate(names):
-            for word in name.split():
+            for word in name.split() if " " in name else (name,):  # one word is the common case of long lists
                 if word in index:
                     owners.append(owner)
                     words.append(index[word])
