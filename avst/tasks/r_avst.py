@@ -173,7 +173,8 @@ def _questions(raw: dict[str, Any], name: str, duration_s: float, report: Report
         for key, items in event.items():
             task = TASK_KEYS.get(key)
             if task is None:
-                _check_unknown_key(key, where, report)
+                if isinstance(items, list):
+                    _check_unknown_key(key, where, report)
             elif not isinstance(items, list):
                 report("wrong_type", where, key, f"must be a list of questions, {_is(items)}")
             else:
@@ -184,8 +185,8 @@ def _questions(raw: dict[str, Any], name: str, duration_s: float, report: Report
 
 
 def _check_unknown_key(key: str, where: str, report: Report) -> None:
-    """Further keys are the user's own, but one that is nearly a task's name would lose its questions in silence."""
-    near = difflib.get_close_matches(key.lower(), [known.lower() for known in TASK_KEYS], n=1, cutoff=0.75)
+    """Further keys are the user's own, but a list that is nearly called a task would lose its questions in silence."""
+    near = difflib.get_close_matches(key.lower(), [known.lower() for known in TASK_KEYS], n=1, cutoff=0.6)
     if near:
         meant = next(known for known in TASK_KEYS if known.lower() == near[0])
         report("unknown_field", where, key, f'is not a known task: did you mean "{meant}"?')
