@@ -30,13 +30,12 @@ class LoraRecipe:
 @dataclass(frozen=True)
 class ModelRecipe:
     """path: a Hub name or a folder;  dtype "auto": as the checkpoint was saved;  revision: a Hub commit, tag or branch;
-    freeze: the parts that do not learn. Where vision, audio and connector are all frozen, features are computed once a
-    clip and reused; the paper says nothing of freezing, and this is what most trainers of this family do."""
+    freeze: the parts that do not learn; a tower with its connector frozen has its features computed once a clip."""
 
     path: str = field(metadata={"path": True})
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
     attention: Literal["sdpa", "flash_attention_2", "eager"] = "sdpa"
-    freeze: tuple[Tower, ...] = ("vision", "audio", "connector")
+    freeze: tuple[Tower, ...] = ()
     lora: LoraRecipe | None = None
     revision: str | None = None
 
