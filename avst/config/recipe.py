@@ -43,13 +43,15 @@ class ModelRecipe:
 @dataclass(frozen=True)
 class DataRecipe:
     """train, eval: annotation files in the R-AVST form;  videos: the folder of <video_name>.mp4;
-    tasks: the questions taken;  max_questions: the first so many of each split, None for all."""
+    tasks: the questions taken;  max_questions: the first so many of each split, None for all;
+    keep_in_memory: prompts stay in memory once made, for sets small enough (some MB a clip)."""
 
     train: tuple[str, ...] = field(default=(), metadata={"path": True})
     eval: tuple[str, ...] = field(default=(), metadata={"path": True})
     videos: str | None = field(default=None, metadata={"path": True})
     tasks: tuple[Task, ...] = TASKS
     max_questions: int | None = field(default=None, metadata={"least": 1})
+    keep_in_memory: bool = False
 
 
 @dataclass(frozen=True)

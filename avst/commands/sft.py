@@ -1,0 +1,25 @@
+"""avst sft RECIPE: supervised fine-tuning on the recipe's gold answers, with the options of its `sft` section."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+from avst.commands.recipe_arguments import add_recipe_arguments, recipe_from
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_recipe_arguments(parser)
+    parser.add_argument("--model", metavar="PATH", help="start from this checkpoint instead of the recipe's model.path")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the run to <output_dir>-sft (or --output-dir), its last weights to <that>/final."""
+    recipe = recipe_from(args)
+    if args.output_dir is None:
+        recipe = replace(recipe, output_dir=f"{recipe.output_dir}-sft")
+    from avst.runs import run_sft
+
+    final = run_sft(recipe, checkpoint=args.model, overwrite=args.overwrite)
+    print(f"saved {final}")
+    return 0

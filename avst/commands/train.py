@@ -1,0 +1,29 @@
+"""avst train RECIPE: GRPO with the recipe's rewards."""
+
+from __future__ import annotations
+
+import argparse
+
+from avst.commands.recipe_arguments import add_recipe_arguments, recipe_from
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_recipe_arguments(parser)
+    parser.add_argument("--model", metavar="PATH", help="start from this checkpoint instead of the recipe's model.path")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="latest",
+        metavar="CHECKPOINT",
+        help="go on from a checkpoint of the run (default: its newest)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes the run to the recipe's output_dir (or --output-dir), its last weights to <that>/final."""
+    recipe = recipe_from(args)
+    from avst.runs import run_grpo
+
+    final = run_grpo(recipe, checkpoint=args.model, overwrite=args.overwrite, resume=args.resume)
+    print(f"saved {final}")
+    return 0

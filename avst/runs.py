@@ -1,0 +1,80 @@
+"""Whole runs from a recipe: what `avst sft` and `avst train` do, and what the quickstart strings together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from accelerate import PartialState
+from transformers import Trainer, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+from trl import GRPOConfig
+
+from avst import assemble, logs
+from avst.config import Recipe, grpo_arguments, sft_arguments
+from avst.errors import AvstError
+from avst.run_folder import RunFolder
+from avst.sft import SFTTrainer
+from avst.trainer import GRPOTrainer
+
+
+def run_grpo(
+    recipe: Recipe, checkpoint: str | Path | None = None, overwrite: bool = False, resume: str | None = None
+) -> Path:
+    """Train by GRPO; returns the folder of the last weights. All that can be wrong with the recipe is found first."""
+    arguments = grpo_arguments(recipe)
+    scorer = assemble.scorer(recipe)
+    folder = _folder(recipe, "train", overwrite)
+    set_seed(recipe.seed)
+    parts = assemble.policy(recipe, checkpoint)
+    trainer = GRPOTrainer(
+        model=parts.model,
+        scorer=scorer,
+        args=GRPOConfig(**{"report_to": "none", "save_strategy": "no", "logging_steps": 1, **arguments}),
+        train_dataset=assemble.dataset(recipe, parts, "train"),
+        prompts=parts.prompts,
+        processing_class=parts.processor,
+        peft_config=parts.adapters,
+        completion_sink=folder.write_completions,
+    )
+    return _train(trainer, folder, resume)
+
+
+def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: bool = False) -> Path:
+    """Train on gold answers; returns the folder of the last weights."""
+    arguments = sft_arguments(recipe)
+    folder = _folder(recipe, "sft", overwrite)
+    set_seed(recipe.seed)
+    parts = assemble.policy(recipe, checkpoint)
+    defaults = {"report_to": "none", "save_strategy": "no", "logging_steps": 10, "remove_unused_columns": False}
+    trainer = SFTTrainer(
+        model=parts.model,
+        args=TrainingArguments(**{**defaults, **arguments}),
+        train_dataset=assemble.dataset(recipe, parts, "train", by_clip=True),
+        prompts=parts.prompts,
+        processing_class=parts.processor,
+        peft_config=parts.adapters,
+    )
+    return _train(trainer, folder, None)
+
+
+def _folder(recipe: Recipe, command: str, overwrite: bool) -> RunFolder:
+    """The run's folder, opened by the main process before the others use it."""
+    state = PartialState()
+    with state.main_process_first():
+        return (
+            RunFolder.open(recipe, command, overwrite=overwrite)
+            if state.is_main_process
+            else RunFolder(recipe.output_dir)
+        )
+
+
+def _train(trainer: Trainer, folder: RunFolder, resume: str | None) -> Path:
+    logs.install(trainer, folder)
+    if resume == "latest":
+        resume = get_last_checkpoint(str(folder.path)) if folder.path.is_dir() else None
+        if resume is None:
+            raise AvstError(f"{folder.path}: --resume, but there is no checkpoint in this run (see grpo.save_steps)")
+    trainer.train(resume_from_checkpoint=resume)
+    final = folder.path / "final"
+    trainer.save_model(str(final))
+    return final
