@@ -3,9 +3,11 @@
 A folder made here holds what a real checkpoint holds (config.json, model.safetensors, tokenizer.json, the processor's
 config, the chat template), so the code that runs on it is the code that runs on the 7B models.
 
-What differs from the real models: size, vocabulary, and the deal of the rotary frequencies. A head of 32 dimensions has
-16 of them. In the real layout time takes the highest, height the next, width the lowest: at theta 1e6 two neighbouring
-columns then differ by 2e-4 radians at most, and no tiny model sees where a thing stands. Here the axes take turns.
+What differs from the real models: size, vocabulary, and the deal of the rotary frequencies. A head of 32 dimensions
+has 16 of them. In the real layout time takes the highest, height the next, width the lowest: at theta 1e6 two
+neighbouring columns then differ by 2e-4 radians at most, and no tiny model sees where a thing stands. Here the axes
+take turns: in 300 steps of "where is the square" at 112 px the left edge was learned to 9 px, in the real layout
+(theta 1e4 or 1e6) to 22-24 px, no better than guessing.
 """
 
 from __future__ import annotations
