@@ -27,12 +27,8 @@ SUPPORTED: frozenset[str] = frozenset(
         "top_k",
         "min_p",
         "repetition_penalty",
-        "generation_kwargs",
-        # rewards and advantages
-        "reward_weights",
-        "multi_objective_aggregation",
+        # advantages and loss
         "scale_rewards",
-        # loss
         "loss_type",
         "beta",
         "use_bias_correction_kl",
@@ -42,15 +38,13 @@ SUPPORTED: frozenset[str] = frozenset(
         "importance_sampling_level",
         "mask_truncated_completions",
         "off_policy_mask_threshold",
-        "top_entropy_quantile",
         "sapo_temperature_neg",
         "sapo_temperature_pos",
         "vespo_k_pos",
         "vespo_lambda_pos",
         "vespo_k_neg",
         "vespo_lambda_neg",
-        # model and logs
-        "disable_dropout",
+        # logs
         "log_completions",
     }
 )
@@ -65,13 +59,18 @@ _COMPLETIONS = "log_completions saves every completion in the run's own folder; 
 REFUSED: dict[str, str] = {
     "model_init_kwargs": _LOADING,
     "trust_remote_code": "no code from a checkpoint is run",
+    "disable_dropout": "the models of avst have no dropout but that of LoRA (the recipe's model.lora.dropout)",
     "router_aux_loss_coef": "the models of avst are dense, so there is no router to balance",
     "cast_lm_head_to_fp32": "the head runs in chunks in the model's dtype, its log-softmax in float32",
     "num_generations_eval": "evaluation is greedy, with one answer a question (avst eval)",
     "ds3_gather_for_generation": "weights are always gathered for generation under ZeRO-3",
     "pad_to_multiple_of": "a group is one packed row, so nothing is padded",
     "chat_template_kwargs": "the prompt is the task's own (avst.prompt)",
+    "generation_kwargs": "rollouts read temperature, top_p, top_k, min_p and repetition_penalty, and nothing else",
     "cache_implementation": "rollouts continue from the prompt's prefilled cache, whose kind is fixed",
+    "reward_weights": "weights differ by task, so they stand in the recipe beside each reward",
+    "multi_objective_aggregation": "rewards are weighted and summed, then normalised",
+    "top_entropy_quantile": "every token of an answer keeps its policy term",
     "use_vllm": _VLLM,
     "vllm_mode": _VLLM,
     "vllm_model_impl": _VLLM,
@@ -142,8 +141,8 @@ def refuse_unsupported(config: Any) -> None:
             complaints.append(f"{name}={value!r} is not supported: {reason}")
     if config.steps_per_generation != config.gradient_accumulation_steps:
         complaints.append(
-            f"steps_per_generation={config.steps_per_generation} is not supported: exactly the prompts of one optimizer "
-            f"step are rolled out together, so it is gradient_accumulation_steps={config.gradient_accumulation_steps}"
+            f"steps_per_generation={config.steps_per_generation} is not supported: the prompts of one optimizer step "
+            f"are rolled out together, so it is gradient_accumulation_steps={config.gradient_accumulation_steps}"
         )
     if complaints:
         raise AvstError("; ".join(complaints))

@@ -141,7 +141,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"loss_type": "cispo", "epsilon_high": 1.1},
     {"loss_type": "dapo", "beta": 0.04, "use_bias_correction_kl": False},
     {"loss_type": "dr_grpo", "max_completion_length": 37},
-    {"loss_type": "bnpo", "off_policy_mask_threshold": 0.05},
+    {"loss_type": "bnpo", "off_policy_mask_threshold": 0.04},
     {"loss_type": "sapo", "sapo_temperature_neg": 2.0, "sapo_temperature_pos": 0.5},
     {"loss_type": "vespo", "vespo_k_pos": 1.0, "vespo_lambda_neg": 0.7},
     {"loss_type": "dapo", "temperature": 0.7},
@@ -289,7 +289,9 @@ def test_advantages_by_numpy() -> None:
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])
 def test_groups_without_spread_teach_nothing(scale: str) -> None:
     """0.7 six times has a mean that is not 0.7; the advantage must be zero all the same, not 1e-12."""
-    totals = torch.tensor([[0.7] * 6, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [math.nan] * 6, [0.7, *[math.nan] * 5]])
+    rows_QG = [[0.7] * 6, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [math.nan] * 6, [0.7, *[math.nan] * 5]]
+    totals = torch.tensor(rows_QG, dtype=torch.float64)
+    assert totals[0].mean() != 0.7
     assert no_spread(totals).tolist() == [True, False, True, True]
     result = advantages(totals, scale)
     assert result[[0, 2, 3]].abs().max().item() == 0.0
