@@ -32,6 +32,7 @@ from avst.tasks.r_avst import load_annotations
 from avst.types import Question
 
 FORMAT = 1
+LONGEST_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,6 @@ def render_annotated(job: _Job) -> None:
     seed = (s.seed, *hashlib.sha256(job.video.encode("utf-8")).digest()[:8])
     audio = render_audio(sounding(job.questions), duration, s.audio_rate, s.noise, seed)
     shapes = _shapes(job, fps, frame_count(duration, fps))
-    job.path.parent.mkdir(parents=True, exist_ok=True)
     write_clip(job.path, draw_frames(shapes, job.size, s.noise, seed), fps, job.size, audio, s.audio_rate)
 
 
@@ -139,6 +139,10 @@ def render_annotations(
 
 
 def _job(videos: Path, video: str, questions: list[Question], settings: AnnotatedSettings, file: Path) -> _Job:
+    if Path(video).name != video or "\\" in video or len(video.encode("utf-8")) > 200:
+        raise AvstError(f'{file}: {video[:80]}: field "video_name": must be a plain file name')
+    if questions[0].duration_s > LONGEST_S:
+        raise AvstError(f'{file}: {video}: field "duration": {questions[0].duration_s:g} s is over {LONGEST_S} s')
     source = frame_size(questions, str(file))
     scale = settings.scale
     if settings.max_side is not None:

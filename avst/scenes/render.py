@@ -16,8 +16,7 @@ from avst.scenes.plan import Scene
 from avst.scenes.world import Look, Shape
 
 _INLAY_SHARE = 0.3
-_NOISE_TILES = 4
-_NOISE_HOLD = 8  # frames: grain that is new in every frame is most of what an encoder then spends bits and time on
+_GRAIN = 40.0
 
 
 def scene_frames(scene: Scene) -> Iterator[np.ndarray]:
@@ -37,35 +36,28 @@ def draw_frames(
 ) -> Iterator[np.ndarray]:
     """One frame per entry: a list of (look, box (4,) int) in drawing order; boxes may stick out of the frame."""
     rng = np.random.default_rng([*seed, 1])
-    ground = background(size, rng)
-    tiles = _noise_tiles(size, noise, rng)
-    for i, shapes in enumerate(per_frame):
+    ground = background(size, noise, rng)
+    for shapes in per_frame:
         frame = ground.copy()
         for look, box in shapes:
             draw(frame, look, box)
-        if tiles:
-            frame = np.clip(frame + tiles[i // _NOISE_HOLD % len(tiles)], 0, 255).astype(np.uint8)
         yield frame
 
 
-def background(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """uint8 (H, W, 3): a greyish slope between two corners, darker than a sheep and lighter than a cow."""
+def background(size: tuple[int, int], noise: float, rng: np.random.Generator) -> np.ndarray:
+    """uint8 (H, W, 3): a greyish slope between corners, darker than a sheep and lighter than a cow, with grain.
+
+    The grain stands still: new in every frame it would be most of what the encoder spends time and bytes on.
+    """
     width, height = size
     corners = rng.uniform(85, 145, (2, 2, 1)) + rng.uniform(-10, 10, (2, 2, 3))
     down = np.linspace(0, 1, height)[:, None, None]
     across = np.linspace(0, 1, width)[None, :, None]
     top = corners[0, 0] * (1 - across) + corners[0, 1] * across
     bottom = corners[1, 0] * (1 - across) + corners[1, 1] * across
-    return np.rint(top * (1 - down) + bottom * down).astype(np.uint8)
-
-
-def _noise_tiles(size: tuple[int, int], noise: float, rng: np.random.Generator) -> list[np.ndarray]:
-    """A few frames of noise, int16 (H, W, 1), shown in turn: 3x3 px blotches, for finer grain is lost in encoding."""
-    if noise <= 0:
-        return []
-    shape = (-(-size[1] // 3), -(-size[0] // 3), 1)
-    coarse = [np.rint(rng.standard_normal(shape) * 12 * noise).astype(np.int16) for _ in range(_NOISE_TILES)]
-    return [tile.repeat(3, axis=0).repeat(3, axis=1)[: size[1], : size[0]] for tile in coarse]
+    grain = rng.standard_normal((-(-height // 3), -(-width // 3), 1)) * _GRAIN * noise
+    grain = grain.repeat(3, axis=0).repeat(3, axis=1)[:height, :width]
+    return np.clip(np.rint(top * (1 - down) + bottom * down + grain), 40, 200).astype(np.uint8)
 
 
 def draw(frame: np.ndarray, look: Look, box: np.ndarray) -> None:

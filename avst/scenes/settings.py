@@ -104,7 +104,7 @@ PRESETS: Mapping[str, SceneSettings] = {
         encoder_preset="veryfast",
     ),
     "hard": SceneSettings(
-        duration_s=(20.0, 40.0),
+        duration_s=(20.0, 30.0),
         resolutions=((320, 240), (480, 360), (640, 360), (360, 640), (854, 480)),
         fps=("12", "15", "24", "25", "30", "30000/1001"),
         grid_s=0.5,
@@ -123,7 +123,7 @@ PRESETS: Mapping[str, SceneSettings] = {
         distractors=(1, 4),
         noise=0.5,
         audio_rate=44100,
-        encoder_preset="veryfast",
+        encoder_preset="superfast",
     ),
 }
 

@@ -53,24 +53,24 @@ class Thing:
     timbre: Timbre
 
 
-# Fundamentals are primes about a quarter apart: no harmonic of one falls on the fundamental of another.
+# Fundamentals are primes about a quarter apart, and no harmonic of one comes within 24 Hz of another's fundamental.
 _EVERYDAY: Mapping[str, tuple[Look, Timbre]] = {
-    "dog": (Look("disc", (240, 130, 20)), Timbre(307, (1.0, 0.6, 0.4), beat_hz=4, breath=0.1)),
-    "bell": (Look("triangle", (250, 225, 40)), Timbre(1847, (1.0, 0.3), beat_hz=2)),
-    "car": (Look("square", (220, 25, 40), 1.6), Timbre(149, (1.0, 0.8, 0.6, 0.4), beat_hz=0, breath=0.2)),
-    "bird": (Look("diamond", (45, 120, 250)), Timbre(3607, (1.0,), beat_hz=9)),
-    "frog": (Look("hexagon", (40, 190, 60), 1.2), Timbre(467, (1.0, 0.2, 0.6), beat_hz=6, breath=0.1)),
-    "drum": (Look("square", (215, 40, 205)), Timbre(191, (1.0, 0.2), beat_hz=3, breath=0.3)),
-    "flute": (Look("bars", (60, 215, 225), 0.6), Timbre(929, (1.0, 0.1))),
-    "cow": (Look("cross", (12, 12, 12), 1.3), Timbre(239, (1.0, 0.7, 0.5), beat_hz=1)),
-    "cat": (Look("diamond", (120, 40, 190)), Timbre(743, (1.0, 0.5, 0.2), beat_hz=2)),
-    "sheep": (Look("disc", (248, 248, 248), 1.3), Timbre(587, (1.0, 0.5), beat_hz=8, breath=0.1)),
-    "train": (Look("bars", (25, 35, 150), 1.8), Timbre(373, (1.0, 0.6, 0.3), breath=0.3)),
-    "siren": (Look("triangle", (255, 120, 165)), Timbre(1171, (1.0, 0.4), beat_hz=1)),
-    "whistle": (Look("ring", (165, 240, 60)), Timbre(2903, (1.0,), breath=0.1)),
-    "clock": (Look("ring", (0, 120, 105)), Timbre(2311, (1.0, 0.2), beat_hz=2)),
-    "guitar": (Look("hexagon", (125, 65, 20), 0.7), Timbre(1471, (1.0, 0.4, 0.2), beat_hz=3)),
-    "baby": (Look("disc", (255, 205, 165), 0.8), Timbre(4409, (1.0,), beat_hz=5, breath=0.1)),
+    "dog": (Look("disc", (240, 130, 20)), Timbre(317, (1.0, 0.6, 0.4), beat_hz=4, breath=0.1)),
+    "bell": (Look("triangle", (250, 225, 40)), Timbre(1907, (1.0, 0.3), beat_hz=2)),
+    "car": (Look("square", (220, 25, 40), 1.6), Timbre(137, (1.0, 0.8, 0.6, 0.4), beat_hz=0, breath=0.2)),
+    "bird": (Look("diamond", (45, 120, 250)), Timbre(3257, (1.0,), beat_hz=9)),
+    "frog": (Look("hexagon", (40, 190, 60), 1.2), Timbre(491, (1.0, 0.2, 0.6), beat_hz=6, breath=0.1)),
+    "drum": (Look("square", (215, 40, 205)), Timbre(173, (1.0, 0.2), beat_hz=3, breath=0.3)),
+    "flute": (Look("bars", (60, 215, 225), 0.6), Timbre(877, (1.0, 0.1))),
+    "cow": (Look("cross", (12, 12, 12), 1.3), Timbre(229, (1.0, 0.7, 0.5), beat_hz=1)),
+    "cat": (Look("diamond", (120, 40, 190)), Timbre(719, (1.0, 0.5, 0.2), beat_hz=2)),
+    "sheep": (Look("disc", (248, 248, 248), 1.3), Timbre(601, (1.0, 0.5), beat_hz=8, breath=0.1)),
+    "train": (Look("bars", (25, 35, 150), 1.8), Timbre(383, (1.0, 0.6, 0.3), breath=0.3)),
+    "siren": (Look("triangle", (255, 120, 165)), Timbre(1237, (1.0, 0.4), beat_hz=1)),
+    "whistle": (Look("ring", (165, 240, 60)), Timbre(2719, (1.0,), breath=0.1)),
+    "clock": (Look("ring", (0, 120, 105)), Timbre(2251, (1.0, 0.2), beat_hz=2)),
+    "guitar": (Look("hexagon", (125, 65, 20), 0.7), Timbre(1597, (1.0, 0.4, 0.2), beat_hz=3)),
+    "baby": (Look("disc", (255, 205, 165), 0.8), Timbre(4597, (1.0,), beat_hz=5, breath=0.1)),
 }
 EVERYDAY_NAMES: tuple[str, ...] = tuple(_EVERYDAY)
 
