@@ -169,7 +169,9 @@ def _resolve_reward_files(values: Values, places: Places) -> None:
         use = spec.get("use") if isinstance(spec, dict) else None
         if isinstance(use, str) and (match := _FILE_REFERENCE.fullmatch(use)):
             file = _found(match["file"], _folder(places, f"rewards.{name}.use"))
-            spec["use"] = f"{file if os.path.isabs(file) else os.path.join('.', file)}:{match['function']}"
+            spec["use"] = (
+                f"{file if os.path.isabs(file) else os.path.join('.', os.path.normpath(file))}:{match['function']}"
+            )
 
 
 def _folder(places: Places, dotted: str) -> Path | None:

@@ -43,7 +43,7 @@ _Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?(?:0|[1-9][0-9_]*)", list("-+0123456789")),
+    ("int", r"[-+]?[0-9][0-9_]*", list("-+0123456789")),
     (
         "float",
         r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan",
@@ -51,6 +51,9 @@ for _tag, _pattern, _first in (
     ),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value.replace("_", "")))
 
 
 def read_yaml(path: Path) -> tuple[Values, Places]:
@@ -66,7 +69,7 @@ def read_yaml(path: Path) -> tuple[Values, Places]:
 
 def parse_mapping(text: str, file: str) -> tuple[Values, Places]:
     """The mapping in `text`; an empty text is an empty mapping."""
-    loader = _Loader(text)
+    loader = _loader(text, file)
     try:
         node = loader.get_single_node()
         if node is None:
@@ -83,7 +86,7 @@ def parse_mapping(text: str, file: str) -> tuple[Values, Places]:
 
 def parse_value(text: str, what: str) -> Any:
     """One value, as the right side of `key=value`. what: names it in messages."""
-    loader = _Loader(text)
+    loader = _loader(text, what)
     try:
         node = loader.get_single_node()
         return None if node is None else _Walk(loader, what).value(node, "")
@@ -136,6 +139,13 @@ class _Walk:
 
     def _place(self, node: yaml.Node) -> Place:
         return Place(self.file, node.start_mark.line + 1)
+
+
+def _loader(text: str, file: str) -> _Loader:
+    try:
+        return _Loader(text)
+    except yaml.YAMLError as error:  # a character that no YAML may hold
+        raise AvstError(_yaml_message(error, file)) from error
 
 
 def _yaml_message(error: yaml.YAMLError, file: str) -> str:
