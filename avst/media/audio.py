@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import soxr
 
+from avst.media.clock import END_SLACK_S
 from avst.media.settings import Channels, MediaError
 
 # Containers round times (Matroska to 1 ms); pieces that lie closer than this to where they should be are joined as
@@ -65,7 +66,7 @@ class Timeline:
             self.pieces.append(self.resampler.resample_chunk(np.zeros((0, self.width), np.float32), last=True))
         whole = np.concatenate(self.pieces) if self.pieces else np.zeros((0, self.width), np.float32)
         end = round(end_s * self.rate)
-        if 0 < len(whole) - end <= PADDING_S * self.rate:
+        if END_SLACK_S * self.rate < len(whole) - end <= PADDING_S * self.rate:
             whole = whole[:end]
         return np.ascontiguousarray(whole[:, 0] if self.mono else whole.T)
 

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from avst.media.probe import Scan
+from avst.media.scan import Scan
 from avst.media.settings import Channels, MediaError
 
 DecodeVideo: TypeAlias = Callable[[str, Scan, Sequence[float], tuple[int, int] | None], Iterator[np.ndarray]]

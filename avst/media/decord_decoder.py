@@ -12,8 +12,8 @@ import numpy as np
 from av import VideoFrame
 
 from avst.media.clock import PTS_SLACK_S
-from avst.media.probe import Scan
 from avst.media.pyav_decoder import THREADS, decode_audio, to_rgb
+from avst.media.scan import Scan
 from avst.media.settings import MediaError
 
 # Times that differ by less are those of one frame.
@@ -24,6 +24,8 @@ __all__ = ["decode_audio", "decode_video"]
 
 def decode_video(path: str, scan: Scan, times_s: Sequence[float], size: tuple[int, int] | None) -> Iterator[np.ndarray]:
     """As avst.media.pyav_decoder.decode_video; damage inside the file is reported only as far as decord reports it."""
+    if not scan.seekable:  # in MPEG-TS decord's frame 0 is not the first one, whatever times it gives
+        raise MediaError(f"{path}: decord finds frames only in MP4 and Matroska; use the decoder pyav for it")
     try:
         reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=THREADS)
         starts_s = reader.get_frame_timestamp(np.arange(len(reader)))[:, 0]

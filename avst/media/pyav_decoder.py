@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
@@ -18,13 +19,15 @@ import numpy as np
 
 from avst.media.audio import Timeline
 from avst.media.clock import PTS_SLACK_S, shown_at
-from avst.media.probe import Scan, open_media
+from avst.media.scan import Scan, open_media
 from avst.media.settings import Channels, MediaError
 
 # More threads than this make small videos slower, and loaders run several workers.
 THREADS = max(1, min(4, os.cpu_count() or 1))
 # Seeking costs a flush of the decoder's threads; it pays where at least this much is passed over.
 SEEK_OVER_S = 2.0
+# A frame may be built on frames that are shown after it, at most this many (encoders' usual runs of B-frames).
+AHEAD = 4
 
 
 def decode_video(path: str, scan: Scan, times_s: Sequence[float], size: tuple[int, int] | None) -> Iterator[np.ndarray]:
@@ -35,7 +38,7 @@ def decode_video(path: str, scan: Scan, times_s: Sequence[float], size: tuple[in
     """
     reader = _Reader(path, scan, times_s)
     last: tuple[Any, np.ndarray] | None = None
-    for t, frame in shown_at(reader, times_s):
+    for t, frame in shown_at(_read_ahead(reader), times_s):
         reader.refuse_damage(t)
         if last is None or last[0] is not frame:
             last = (frame, to_rgb(frame, size, scan.info.rotation))
@@ -60,6 +63,16 @@ def to_rgb(frame: Any, size: tuple[int, int] | None, rotation: int = 0) -> np.nd
     return np.ascontiguousarray(np.rot90(rgb, turns) if turns else rgb)
 
 
+def _read_ahead(reader: _Reader) -> Iterator[tuple[float, Any]]:
+    """The reader's frames, each given out once the AHEAD after it have been decoded."""
+    waiting: deque[tuple[float, Any]] = deque()
+    for item in reader:
+        waiting.append(item)
+        if len(waiting) > AHEAD:
+            yield waiting.popleft()
+    yield from waiting
+
+
 class _Reader:
     """Decoded frames as (second, frame) in display order, skipping ahead by keyframes, and remembering damage."""
 
@@ -67,6 +80,7 @@ class _Reader:
         self.path, self.scan, self.times_s = path, scan, times_s
         self.decoded: set[float] = set()
         self.damaged: list[float] = []  # seconds of frames flagged corrupt
+        self.passed_over: list[tuple[float, float]] = []  # (from, to): seconds between which a seek left frames out
         self.errors = 0
 
     def __iter__(self) -> Iterator[tuple[float, Any]]:
@@ -98,6 +112,7 @@ class _Reader:
                 ticks = round((Fraction(landing) + self.scan.origin_s) / stream.time_base)
                 container.seek(ticks, stream=stream)
                 frames = self._frames(container, stream)
+                self.passed_over.append((last, landing))
             frame = next(frames, None)
             if frame is None:
                 if landing is not None:
@@ -150,8 +165,11 @@ class _Reader:
         keys = self.scan.keyframes_s
         key = bisect_right(keys, t + PTS_SLACK_S) - 1
         start = bisect_left(self.scan.shown_s, keys[key] - PTS_SLACK_S) if key >= 0 else 0
-        built_on = self.scan.shown_s[start : max(due, 1)]
-        bad = [s for s in built_on if s not in self.decoded or s in self.damaged]
+        built_on = self.scan.shown_s[start : max(due, 1) + AHEAD]
+        if key + 1 < len(keys):
+            built_on = [s for s in built_on if s < keys[key + 1] - PTS_SLACK_S]
+        unread = [s for s in built_on if s not in self.decoded and not any(a < s < b for a, b in self.passed_over)]
+        bad = sorted({*unread, *(s for s in built_on if s in self.damaged)})
         if bad:
             raise MediaError(
                 f"{self.path}: the frame at {t:.3f} s is unreadable (the video is damaged at {bad[0]:.3f} s)"

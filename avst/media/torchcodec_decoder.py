@@ -14,8 +14,8 @@ from torchcodec.decoders import AudioDecoder, VideoDecoder
 
 from avst.media.audio import Timeline
 from avst.media.clock import PTS_SLACK_S
-from avst.media.probe import Scan
 from avst.media.pyav_decoder import THREADS, to_rgb
+from avst.media.scan import Scan
 from avst.media.settings import Channels, MediaError
 
 # Times that differ by less are those of one frame.

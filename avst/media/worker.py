@@ -54,7 +54,7 @@ def _serve(request: dict[str, Any], replies: BinaryIO) -> None:
     path = str(request["path"])
     try:
         if request["op"] == "probe":
-            from avst.media.probe import scan
+            from avst.media.scan import scan
 
             _send(replies, {"kind": "info", "info": dataclasses.asdict(scan(path).info)})
         else:
@@ -72,7 +72,7 @@ def _serve(request: dict[str, Any], replies: BinaryIO) -> None:
 def _decode(request: dict[str, Any], path: str, replies: BinaryIO) -> None:
     from avst.media.clock import frame_clock
     from avst.media.decode import decoder
-    from avst.media.probe import scan
+    from avst.media.scan import scan
 
     decode_video, decode_audio = decoder(request["decoder"])
     found = scan(path)
