@@ -8,7 +8,6 @@ problems, tiou, first_tiou, viou, object_accuracy}], "metrics": {task: …}, "un
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,15 +120,3 @@ def _read(text: str, question: Question, spaces: Mapping[str, Space] | None) -> 
     answer = parse(text, names=question.gold_names)
     space = spaces.get(question.video) if spaces is not None else None
     return answer if space is None else map_boxes(answer, space.to_source)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or as it was before."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise AvstError(f"{path}: cannot be written: {error.strerror or error}") from error

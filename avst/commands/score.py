@@ -6,16 +6,19 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from avst import tables
+from avst.config import Recipe, load_recipe
+from avst.durable import write_atomically
 from avst.errors import AvstError
 from avst.metrics import QuestionResult
-from avst.scores import Scores, read_predictions, score_completions, write_whole
-from avst.scoring import DEFAULT_REWARDS, RewardSpec, Scorer, load_specs
+from avst.plugins import RewardSpec, Weight, load_reward, load_specs
+from avst.scores import Scores, read_predictions, score_completions
+from avst.scoring import Scorer
 from avst.tasks.r_avst import load_annotations
 from avst.trivial import annotated_extent, most_frequent_name
-from avst.types import Question, Space
+from avst.types import Question, Space, Task
 from avst.word_vectors import WordVectors
 
 
@@ -26,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="scores.json", help="where the scores are written")
     add("--word-vectors", type=Path, metavar="F", help="word2vec file for names (default: names must be equal)")
     add("--tau", type=float, metavar="X", help="similarity from which two names are the same (default 0.75)")
+    add("--recipe", type=Path, metavar="R.yaml", help="take rewards, word vectors and what the model saw from a recipe")
     add("--videos", type=Path, metavar="DIR", help="the videos, for frame sizes")
     add(
         "--space",
@@ -38,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="R",
-        help="a recipe (its rewards replace the default four) or ./mine.py:my_reward[=0.5|=temporal:1,st:0.5] (added)",
+        help="further rewards, with their weights: ./mine.py:my_reward, …=0.5 or …=temporal:1,st:0.5",
     )
     add("--explain", nargs="*", metavar="ID", help="print why each reward is what it is, of these questions or of all")
     add("--tables", type=Path, metavar="DIR", help="also write the tables as tables.txt, tables.json and tables.csv")
@@ -48,20 +52,20 @@ def run(args: argparse.Namespace) -> int:
     """Everything is read and checked before anything is scored, and scored before anything is written."""
     if args.space == "model" and args.videos is None:
         raise AvstError("--space model needs --videos: the model's frame follows from the video's size and length")
-    specs = reward_specs(args.rewards)
-    scorer = Scorer(specs, WordVectors.load(args.word_vectors, args.tau))
+    recipe = load_recipe(args.recipe) if args.recipe is not None else None
+    scorer = make_scorer(args, recipe)
     questions = load_annotations(args.annotations)
     completions = read_predictions(args.predictions)
     asked = _asked_to_explain(args.explain, questions)
-    frames_px, spaces, notes = _frames(questions, args.videos, args.space)
+    frames_px, spaces, notes = _frames(questions, args.videos, args.space, recipe)
     scores = score_completions(questions, completions, scorer, spaces, frames_px)
     comparison = compare(questions, {args.predictions.stem: scores}, scorer.word_vectors, frames_px, notes)
-    write_whole(args.out, json.dumps(scores.as_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write(args.out, json.dumps(scores.as_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     if args.tables is not None:
         write_tables(comparison, args.tables)
     result_of = {result.id: result for result in scores.results}
     for question in asked:
-        print(explain(question, result_of[question.id], scores.reasons[question.id], specs))
+        print(explain(question, result_of[question.id], scores.reasons[question.id], scorer.specs))
     print(tables.as_text(comparison))
     print(
         f"{len(questions)} questions, {scores.missing} without a prediction (0 in every figure), "
@@ -70,47 +74,37 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def reward_specs(references: Sequence[str]) -> list[RewardSpec]:
-    """What --rewards means. AvstError names the reference."""
-    chosen: dict[str, Any] = dict(DEFAULT_REWARDS)
-    base_dir = Path()
-    for path in (Path(r) for r in references if r.endswith((".yaml", ".yml"))):
-        chosen, base_dir = _rewards_of_recipe(path), path.parent
-    specs = load_specs(chosen, base_dir)
-    for reference in references:
-        if not reference.endswith((".yaml", ".yml")):
-            function, _, weight = reference.partition("=")
-            entry = {"function": function, "weight": _weight(weight, reference) if weight else 1.0}
-            specs += load_specs({function.rpartition(":")[2]: entry})
-    return specs
+def make_scorer(args: argparse.Namespace, recipe: Recipe | None) -> Scorer:
+    """The recipe's rewards (the default four without one) and those of --rewards; AvstError names what is wrong."""
+    chosen = None
+    if recipe is not None:
+        chosen = {name: {"use": entry.use, "weight": entry.weight} for name, entry in recipe.rewards.items()}
+    specs = load_specs(chosen)
+    for reference in args.rewards:
+        use, _, weight = reference.partition("=")
+        specs.append(RewardSpec(use.rpartition(":")[2], load_reward(use), _weight(weight, reference)))
+    vectors, tau = args.word_vectors, args.tau
+    if recipe is not None:
+        vectors = recipe.word_vectors.path if vectors is None else vectors
+        tau = recipe.word_vectors.tau if tau is None else tau
+    words = WordVectors.load(vectors, tau)
+    return (
+        Scorer(specs, words) if recipe is None else Scorer(specs, words, recipe.reward_errors, recipe.reward_deadline_s)
+    )
 
 
-def _rewards_of_recipe(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise AvstError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise AvstError(f"{path}: broken YAML: {' '.join(str(error).split())}") from error
-    rewards = recipe.get("rewards") if isinstance(recipe, dict) else None
-    if not isinstance(rewards, dict):
-        raise AvstError(f'{path}: field "rewards": must map names to functions and weights')
-    return rewards
-
-
-def _weight(text: str, reference: str) -> float | dict[str, float]:
+def _weight(text: str, reference: str) -> Weight:
     try:
         if ":" not in text:
-            return float(text)
-        return {task.strip(): float(weight) for task, _, weight in (part.partition(":") for part in text.split(","))}
+            return float(text or 1.0)
+        parts = [part.partition(":") for part in text.split(",")]
+        return cast(dict[Task, float], {task.strip(): float(weight) for task, _, weight in parts})
     except ValueError as error:
         raise AvstError(f"--rewards {reference}: a weight is 0.5 or temporal:1,st:0.5, not {text!r}") from error
 
 
 def _frames(
-    questions: Sequence[Question], videos: Path | None, space: str
+    questions: Sequence[Question], videos: Path | None, space: str, recipe: Recipe | None
 ) -> tuple[dict[str, tuple[float, float]], dict[str, Space] | None, list[str]]:
     """(video -> frame size in px, video -> box space or None for source pixels, footnotes of the table)."""
     frames_px = annotated_extent(questions)
@@ -133,7 +127,7 @@ def _frames(
         if space == "model":
             from avst.prompt import space_for_video
 
-            spaces[name] = space_for_video(path)
+            spaces[name] = space_for_video(path, recipe.media if recipe is not None else None)
     notes = [f"whole frame: up to the largest x2 and y2 annotated in {unknown} videos that cannot be read"]
     return frames_px, spaces if space == "model" else None, notes if unknown else []
 
@@ -152,11 +146,20 @@ def compare(
     return tables.compare({model: s.results for model, s in scores.items()}, trivials, [*notes, *named])
 
 
+def write(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all, with the folders above it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
+    except OSError as error:
+        raise AvstError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
 def write_tables(comparison: tables.Comparison, folder: Path) -> None:
     """folder/tables.txt, tables.json and tables.csv."""
-    write_whole(folder / "tables.txt", tables.as_text(comparison))
-    write_whole(folder / "tables.json", json.dumps(tables.as_json(comparison), indent=1, ensure_ascii=False) + "\n")
-    write_whole(folder / "tables.csv", tables.as_csv(comparison))
+    write(folder / "tables.txt", tables.as_text(comparison))
+    write(folder / "tables.json", json.dumps(tables.as_json(comparison), indent=1, ensure_ascii=False) + "\n")
+    write(folder / "tables.csv", tables.as_csv(comparison))
 
 
 def _asked_to_explain(ids: Sequence[str] | None, questions: Sequence[Question]) -> list[Question]:
