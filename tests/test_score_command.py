@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 
 from avst.cli import main
-from avst.errors import AvstError
-from avst.scores import read_predictions
 from avst.tasks.r_avst import load_annotations
 from avst.types import Space
 
@@ -188,7 +186,8 @@ def test_explain_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "'a cat'" in printed  # the object reward says which names it compared
     assert IDS[0] not in printed
     score(tmp_path, completions, "--explain")
-    assert all(question_id in capsys.readouterr().out for question_id in IDS[:1])
+    printed = capsys.readouterr().out
+    assert all(f"{question_id}  total " in printed for question_id in IDS)
 
 
 def test_explain_of_an_unknown_question(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -248,44 +247,6 @@ def test_a_reward_that_raises_names_itself_and_the_question(tmp_path: Path, caps
     assert IDS[0] in message
 
 
-# ---- predictions that cannot be used --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("lines", "says"),
-    [
-        (
-            ['{"id": "a", "completion": "x"}', "", '{"id": "a", "completion": "x"}'],
-            "line 3: field \"id\": 'a' stands in line 1",
-        ),
-        (['{"id": "a", "completion": "x"'], "line 1: broken JSON"),
-        (['["a", "x"]'], "line 1: must be an object"),
-        (['{"completion": "x"}'], 'line 1: field "id": is missing'),
-        (['{"id": 3, "completion": "x"}'], 'line 1: field "id": must be text'),
-        (
-            ['{"id": "a", "completion": "x"}', '{"id": "b", "completion": null}'],
-            'line 2: field "completion": must be text',
-        ),
-        (["[" * 100_000], "line 1: broken JSON"),
-    ],
-)
-def test_a_bad_line_is_named(tmp_path: Path, lines: list[str], says: str) -> None:
-    path = tmp_path / "p.jsonl"
-    path.write_text("\n".join(lines), encoding="utf-8")
-    with pytest.raises(AvstError) as caught:
-        read_predictions(path)
-    assert str(caught.value).startswith(f"{path}: {says}")
-    assert "\n" not in str(caught.value)
-
-
-def test_odd_but_good_lines(tmp_path: Path) -> None:
-    path = tmp_path / "p.jsonl"
-    path.write_bytes(
-        '\ufeff{"id": "a", "completion": "x\u2028y", "more": 1}\r\n\r\n{"id": "b", "completion": ""}'.encode()
-    )
-    assert read_predictions(path) == {"a": "x\u2028y", "b": ""}
-
-
 def test_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     predictions = write_predictions(tmp_path / "p.jsonl", gold())
     (tmp_path / "taken").mkdir()
@@ -294,11 +255,6 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFi
         assert main(["score", *paths]) == 1
         assert f"{out}: cannot be written" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["p.jsonl", "taken"]
-
-
-def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(AvstError, match=r"absent\.jsonl: cannot be read"):
-        read_predictions(tmp_path / "absent.jsonl")
 
 
 # ---- boxes in the model's space -------------------------------------------------------------------------------------
