@@ -143,7 +143,8 @@ class Scorer:
         name, values = call.spec.name, call.outcome
         fault = None
         if isinstance(values, BaseException):
-            fault = "passed its deadline" if isinstance(values, TimeoutError) else f"raised {one_line(values)}"
+            late = isinstance(values, TimeoutError) and self.deadline_s is not None
+            fault = f"passed its deadline of {self.deadline_s:g} s" if late else f"raised {one_line(values)}"
         elif isinstance(values, str | bytes) or not hasattr(values, "__len__") or not hasattr(values, "__iter__"):
             fault = f"returned {type(values).__name__}, not a list of rewards"
         elif len(values) != len(call.rows):
