@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import mmap
 import os
 import struct
@@ -84,8 +85,7 @@ class ClipCache:
         try:
             with path.open("rb") as file:
                 entry = _load(file.fileno(), key)
-                now = time.time_ns()
-                os.utime(path, ns=(now, os.fstat(file.fileno()).st_mtime_ns))
+                used = (time.time_ns(), os.fstat(file.fileno()).st_mtime_ns)
         except (FileNotFoundError, NotADirectoryError):
             _count(misses=1)
             return None
@@ -95,12 +95,11 @@ class ClipCache:
                 path.unlink()
             return None
         except OSError as error:
-            if "entry" in locals():  # only the note of its use failed: a read-only cache still serves
-                _count(hits=1)
-                return entry
             _warn_once("read", f"the clip cache {self.clips} cannot be read ({error.strerror}); decoding instead")
             _count(misses=1)
             return None
+        with contextlib.suppress(OSError):  # evicted just now, or a cache that may only be read: it serves all the same
+            os.utime(path, ns=used)
         _count(hits=1)
         return entry
 
@@ -122,6 +121,8 @@ class ClipCache:
                     file.seek(audio_at)
                     file.write(np.ascontiguousarray(entry.audio).data)
                 file.truncate(size)
+            now = time.time_ns()  # finer than the file system's own clock, as on a hit
+            os.utime(part, ns=(now, now))
             os.replace(part, path)
             _count(written=1)
             self._evict(keep=path)
@@ -203,11 +204,14 @@ def _load(fd: int, key: str) -> Entry:
     text = data[PREFIX.size : PREFIX.size + length]
     if zlib.crc32(text) != header_crc:
         raise _Damaged
-    header = json.loads(text)
+    try:
+        header = json.loads(text)
+        n_frames = math.prod(header["frames"])
+        n_audio = 0 if header["audio"] is None else math.prod(header["audio"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise _Damaged from error
     frames_at = -(-(PREFIX.size + length) // PAGE) * PAGE
-    n_frames = int(np.prod(header["frames"]))
     audio_at = -(-(frames_at + n_frames) // 64) * 64
-    n_audio = 0 if header["audio"] is None else int(np.prod(header["audio"]))
     if header["key"] != key or found.st_size != audio_at + 4 * n_audio:
         raise _Damaged
     stamp = (key, found.st_mtime_ns, found.st_size)
