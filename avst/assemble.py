@@ -17,7 +17,7 @@ from avst.media import MediaSettings
 from avst.models.families import Family
 from avst.models.loading import load, lora_config
 from avst.plugins import load_specs
-from avst.prompt import PromptBuilder
+from avst.prompt import PromptBuilder, audio_clock_of
 from avst.scoring import Scorer
 from avst.tasks.r_avst import load_annotations
 from avst.types import Question
@@ -52,7 +52,9 @@ def policy(recipe: Recipe, checkpoint: str | Path | None = None) -> Policy:
     adapters = None
     if lora is not None and not isinstance(model, PeftModel):
         adapters = lora_config(model, lora.r, lora.alpha, lora.dropout, lora.target_modules)
-    prompts = PromptBuilder(processor, family, recipe.prompt.max_text_tokens, recipe.prompt.system)
+    prompts = PromptBuilder(
+        processor, family, recipe.prompt.max_text_tokens, recipe.prompt.system, audio_clock_of(model.config)
+    )
     return Policy(model, processor, family, prompts, adapters)
 
 

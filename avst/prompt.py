@@ -60,6 +60,12 @@ def frame_size(
     return columns, rows
 
 
+def audio_clock_of(config: Any) -> dict[str, float]:
+    """What an Omni model's config says of interleaving; {} for a family without ears."""
+    kinds = {"position_id_per_seconds": int, "seconds_per_chunk": float}  # the processor insists on these types
+    return {name: kind(getattr(config, name)) for name, kind in kinds.items() if hasattr(config, name)}
+
+
 def space_for_video(path: Path, settings: Any = None) -> Space:
     """The box space in which a Qwen2.5 model saw the video at `path` under the recipe's media settings."""
     info = probe(path)
@@ -75,7 +81,8 @@ class PromptBuilder:
 
     processor: the model's own;  family: what the model hears and how it speaks of boxes;
     max_text_tokens: a longer text is refused (cutting it would cut the question);  system: Box 2 of the paper by
-    default.
+    default;  audio_clock: position_id_per_seconds and seconds_per_chunk of the model's config, by which audio and video
+    are interleaved (`audio_clock_of`); a processor does not save them.
     """
 
     def __init__(
@@ -84,11 +91,13 @@ class PromptBuilder:
         family: Family,
         max_text_tokens: int = 512,
         system: str | None = None,
+        audio_clock: Mapping[str, float] | None = None,
     ) -> None:
         self.processor: Any = processor
         self.family = family
         self.max_text_tokens = max_text_tokens
         self.system = SYSTEM_PROMPT if system is None else system
+        self.audio_clock = dict(audio_clock or {})
 
     def build(self, question: Question, clip: Clip) -> Prompt:
         """The prompt of one question about one clip (video, with its audio interleaved where the family hears)."""
@@ -162,7 +171,12 @@ class PromptBuilder:
 
     def _process(self, text: str, clip: Clip, video: bool) -> BatchFeature:
         arguments: dict[str, Any] = {"text": [text], "return_tensors": "pt"}
-        hears = self.family.hears and clip.audio is not None
+        hears = self.family.hears and clip.audio is not None and clip.audio.size > 0
+        if hears and len(clip.audio) > (most := self.processor.feature_extractor.n_samples):
+            path, rate = clip.provenance.get("path", "clip"), self.processor.feature_extractor.sampling_rate
+            raise AvstError(
+                f"{path}: {len(clip.audio) / rate:.1f} s of sound; this model's processor cuts at {most / rate:g} s"
+            )
         if video:
             metadata = VideoMetadata(
                 total_num_frames=len(clip.frames), fps=clip.fps, frames_indices=list(range(len(clip.frames)))
@@ -177,7 +191,7 @@ class PromptBuilder:
         if hears:
             arguments["audio"] = [clip.audio]
             if video:
-                arguments |= {"load_audio_from_video": True, "audio_from_video_indices": [0]}
+                arguments |= {"load_audio_from_video": True, "audio_from_video_indices": [0], **self.audio_clock}
         inputs = self.processor(**arguments)
         if video and hears:
             inputs["use_audio_in_video"] = True
