@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from avst.config import Recipe, grpo_arguments, load_recipe, recipe_values
+from avst.config import Recipe, grpo_arguments, grpo_config, load_recipe, recipe_values
 from avst.config.yaml_file import parse_mapping, parse_value
 from avst.errors import AvstError
 from avst.plugins import DEFAULT_REWARDS
@@ -310,6 +310,17 @@ def test_options_are_checked_by_name_and_type(tmp_path: Path) -> None:
         "epsilon_high": None,
         "scheduler": {"a": 1},
     }
+
+
+def test_what_the_class_itself_refuses_is_one_line_too(tmp_path: Path) -> None:
+    class Refusing(Options):
+        def __init__(self, **_: object) -> None:
+            raise ValueError("no such\n  device")
+
+    recipe = load(tmp_path, f"{SMALL}grpo:\n  max_steps: 3")
+    with pytest.raises(AvstError, match=r"a\.yaml:2: grpo: no such device$"):
+        grpo_config(recipe, Refusing)
+    assert grpo_config(recipe, Options) == Options("runs/a", 0, max_steps=3)
 
 
 @pytest.mark.parametrize(

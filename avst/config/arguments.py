@@ -41,6 +41,32 @@ def sft_arguments(recipe: Recipe, config_class: type | None = None) -> dict[str,
     return _arguments("sft", recipe.sft, recipe, config_class)
 
 
+def grpo_config(recipe: Recipe, config_class: type | None = None) -> Any:
+    """The GRPOConfig of a recipe. What the class itself refuses becomes an AvstError of one line."""
+    if config_class is None:
+        from trl import GRPOConfig
+
+        config_class = GRPOConfig
+    return _constructed("grpo", grpo_arguments(recipe, config_class), recipe, config_class)
+
+
+def sft_config(recipe: Recipe, config_class: type | None = None) -> Any:
+    """The TrainingArguments of a recipe's `sft` section, likewise."""
+    if config_class is None:
+        from transformers import TrainingArguments
+
+        config_class = TrainingArguments
+    return _constructed("sft", sft_arguments(recipe, config_class), recipe, config_class)
+
+
+def _constructed(section: str, arguments: dict[str, Any], recipe: Recipe, config_class: type) -> Any:
+    try:
+        return config_class(**arguments)
+    except (ValueError, TypeError, ImportError) as error:
+        place = Builder(recipe.places, recipe.name).place(section)
+        raise AvstError(f"{place}: {section}: {' '.join(str(error).split())}") from error
+
+
 def _arguments(section: str, values: Mapping[str, Any], recipe: Recipe, config_class: Any) -> dict[str, Any]:
     known = {f.name for f in fields(config_class) if f.init}
     hints = get_type_hints(config_class)
