@@ -62,7 +62,7 @@ def _encode(
     video.codec_context.gop_size = max(1, round(2 * fps))
     sound = None
     if audio is not None:
-        sound = container.add_stream("aac", rate=audio_rate, layout="mono", options={"b": "64k"})
+        sound = container.add_stream("aac", rate=audio_rate, layout="mono", options={"b": "64k", "aac_coder": "fast"})
     written, pts = 0, 0
     for pts, picture in enumerate(frames):
         _mux_frame(container, video, picture, pts, fps)
