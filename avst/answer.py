@@ -56,13 +56,14 @@ _NO_TRACK = Track()
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
-def parse(text: str, names: Sequence[str] = ()) -> Answer:
+def parse(text: str, names: Sequence[str] = (), to_source: Callable[[Box], Box] | None = None) -> Answer:
     """Read an answer. Never raises; linear time; boxes and times as written.
 
     names: the question's gold names, whose own commas do not separate (avst.types.Question.gold_names).
+    to_source: what every box goes through, as by `map_boxes`; no second pass over thousands of names.
     Only the first <answer> is read; without one the Answer is empty and `problems` says no_answer.
     """
-    reader = _Reader(tuple(" ".join(name.split()).translate(_ASCII_LOWER) for name in names if "," in name))
+    reader = _Reader(to_source, tuple(_lower(" ".join(name.split())) for name in names if "," in name))
     if len(text) > MAX_CHARS:
         reader.problems["too_long"] = 1
         text = text[:MAX_CHARS]
@@ -98,7 +99,8 @@ class _Entry:
 class _Reader:
     """The state between two tags. Letters: nothing is read twice, so the whole is linear."""
 
-    def __init__(self, comma_names: tuple[str, ...]) -> None:
+    def __init__(self, to_source: Callable[[Box], Box] | None, comma_names: tuple[str, ...]) -> None:
+        self.to_source = to_source
         self.comma_names = comma_names
         self.problems: Counter[str] = Counter()
         self.tags: set[str] = set()
@@ -137,7 +139,7 @@ class _Reader:
             # Equal objects are one object in memory: 60,000 commas or 8,000 bare <object>s cost little more than one.
             made, track, intervals = bare, _NO_TRACK, tuple(entry.intervals)
             if entry.intervals or entry.boxes:
-                made, track = {}, Track(tuple(entry.times_s), tuple(entry.boxes))
+                made, track = {}, _mapped(Track(tuple(entry.times_s), tuple(entry.boxes)), self.to_source)
             new = [name for name in dict.fromkeys(entry.names) if name not in made]
             made.update(zip(new, map(AnswerObject, new, repeat(intervals), repeat(track)), strict=True))
             objects.extend(map(made.__getitem__, entry.names))
@@ -251,7 +253,7 @@ def _split_names(text: str, comma_names: tuple[str, ...]) -> list[str]:
     if "," not in text:
         return [text]
     protected: set[int] = set()
-    lowered = text.translate(_ASCII_LOWER) if comma_names else ""  # ASCII only: positions stay those of `text`
+    lowered = _lower(text) if comma_names else ""
     for name in comma_names:
         at = lowered.find(name)
         while at >= 0:
@@ -261,6 +263,12 @@ def _split_names(text: str, comma_names: tuple[str, ...]) -> list[str]:
         return [name.strip() for name in text.split(",")]
     cuts = [i for i, letter in enumerate(text) if letter == "," and i not in protected]
     return [text[a + 1 : b].strip() for a, b in zip([-1, *cuts], [*cuts, len(text)], strict=True)]
+
+
+def _lower(text: str) -> str:
+    """Lower case, letter by letter where lower() is ("İ" becomes two), so that positions stay those of `text`."""
+    lowered = text.lower()
+    return lowered if len(lowered) == len(text) else text.translate(_ASCII_LOWER)
 
 
 def map_boxes(answer: Answer, fn: Callable[[Box], Box]) -> Answer:
@@ -273,16 +281,21 @@ def map_boxes(answer: Answer, fn: Callable[[Box], Box]) -> Answer:
         same = list(group)
         track = same[0].track
         if track.boxes_px:
-            boxes = tuple(box if box == NOT_VISIBLE else fn(box) for box in track.boxes_px)
-            mapped = repeat(Track(track.times_s, boxes))
-            same = list(map(AnswerObject, (o.name for o in same), (o.intervals for o in same), mapped))
+            names, intervals = (o.name for o in same), (o.intervals for o in same)
+            same = list(map(AnswerObject, names, intervals, repeat(_mapped(track, fn))))
         objects.extend(same)
     return Answer(tuple(objects), answer.problems, answer.tags)
 
 
+def _mapped(track: Track, fn: Callable[[Box], Box] | None) -> Track:
+    if fn is None:
+        return track
+    return Track(track.times_s, tuple(box if box == NOT_VISIBLE else fn(box) for box in track.boxes_px))
+
+
 def has_visible_box(answer: Answer) -> bool:
     """Whether any object has a box that is not four zeros. Shared tracks are looked at once."""
-    tracks = {id(o.track): o.track for o in answer.objects}.values()
+    tracks = (next(same).track for _, same in groupby(answer.objects, key=lambda o: id(o.track)))
     return any(box != NOT_VISIBLE for track in tracks for box in track.boxes_px)
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from avst.answer import map_boxes, parse, render
+from avst.answer import parse, render
 from avst.plugins import RewardSpec, load_reward, load_specs
 from avst.scoring import Scorer
 from avst.types import Answer, AnswerObject, Interval, Question, Space, Task, Track
@@ -95,7 +95,7 @@ def shapes() -> dict[str, str]:
         "names x zero boxes": f"<answer><object>{names[:half]}</object><where>" + fill("1:[0,0,0,0]\n"),
         "phrases x distinct times": f"<answer><object>{names[:half]}</object><where>" + fill(exact),
         "names x one second": f"<answer><object>{near},dog,woman,car</object><where>" + fill("1:[1,2,3,4]\n"),
-        "letters, one box": "<answer><object>" + ",".join(letters())[:65_400] + "</object><where>" + fill("1:[1,2,3,4]\n"),
+        "letters, one box": f"<answer><object>{','.join(letters())[:65_400]}</object><where>" + fill("1:[1,2,3,4]\n"),
         "letters x boxes": "<answer><object>" + ",".join(letters())[:half] + "</object><where>" + fill(boxes),
         "emoji": "<answer><object>" + fill("😀,"),
         "control characters": "<answer>" + fill("\x00\u2028\ud800\x1c"),
@@ -110,7 +110,7 @@ def measured_ms(question: Question, text: str, scorer: Scorer, repeats: int) -> 
     for round_ in range(repeats):
         varied = text.replace("<object>", f"<object>{round_},", 1)  # new names, so that no remembered match helps
         start = time.process_time()
-        answer = map_boxes(parse(varied, question.gold_names), space.to_source)
+        answer = parse(varied, question.gold_names, space.to_source)
         middle = time.process_time()
         scorer.score([question], [varied], [answer])
         end = time.process_time()

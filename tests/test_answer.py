@@ -153,12 +153,14 @@ def test_all_real_gold_answers_come_back_as_written(shared_data: Path) -> None:
 
 
 def test_boxes_are_mapped_once_and_zero_boxes_stay() -> None:
-    answer = parse("<answer><object>a, b</object><where>0:[1,2,3,4]\n1:[0,0,0,0]</where></answer>")
+    text = "<answer><object>a, b</object><where>0:[1,2,3,4]\n1:[0,0,0,0]</where></answer>"
+    answer = parse(text)
     seen: list = []
     moved = map_boxes(answer, lambda box: seen.append(box) or (box[0] + 10, box[1] + 10, box[2] + 10, box[3] + 10))
     assert seen == [(1, 2, 3, 4)]
     assert [o.track.boxes_px for o in moved.objects] == [((11, 12, 13, 14), NOT_VISIBLE)] * 2
     assert [o.name for o in moved.objects] == ["a", "b"]
+    assert parse(text, to_source=lambda box: (box[0] + 10, box[1] + 10, box[2] + 10, box[3] + 10)) == moved
     assert has_visible_box(moved)
     assert not has_visible_box(parse("<answer><object>a</object><where>1:[0,0,0,0]</where></answer>"))
 

@@ -228,7 +228,7 @@ def test_a_passed_deadline_is_named_sync_and_async() -> None:
         return [1.0]
 
     for function in (hangs, hangs_too):
-        with pytest.raises(AvstError, match="passed its deadline of 0.05 s; question v/0/st/0"):
+        with pytest.raises(AvstError, match=r"passed its deadline of 0\.05 s; question v/0/st/0"):
             score([RewardSpec("slow", function)], [asked("st")], [ROUGH], deadline_s=0.05)
     specs = [RewardSpec("slow", hangs), RewardSpec("slow too", hangs_too), RewardSpec("quick", quick)]
     got = score(specs, [asked("st")], [ROUGH], deadline_s=0.05, on_error="abstain")[0]

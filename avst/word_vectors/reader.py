@@ -124,7 +124,9 @@ class WordVectors:
         owners: list[int] = []
         words: list[int] = []
         for owner, name in enumerate(names):
-            for word in name.split() if " " in name else (name,):  # one word is the common case of long lists
+            if " " not in name and name not in index:
+                continue  # the quick way out: long lists of nonsense
+            for word in name.split():
                 if word in index:
                     owners.append(owner)
                     words.append(index[word])
