@@ -145,7 +145,7 @@ class PromptBuilder:
 
     def read(self, text: str, prompt: Prompt) -> Answer:
         """What the model said, with boxes in source pixels."""
-        return map_boxes(parse(text, prompt.question.gold_names), prompt.space.to_source)
+        return parse(text, prompt.question.gold_names, prompt.space.to_source)
 
     def gold(self, prompt: Prompt) -> str:
         """The gold answer as the model should say it: boxes in model space, rounded to whole pixels as Qwen2.5
@@ -156,7 +156,7 @@ class PromptBuilder:
             x1, y1, x2, y2 = (float(round(v)) for v in prompt.space.to_model(box))
             return (x1, y1, max(x2, x1 + 1), max(y2, y1 + 1))
 
-        return render(map_boxes(prompt.question.gold, rounded), prompt.question.task)
+        return render(map_boxes(prompt.question.gold, rounded), prompt.question.task, whole_pixels=True)
 
     def decode(self, token_ids: list[int]) -> str:
         return self.processor.tokenizer.decode(token_ids, skip_special_tokens=True)

@@ -191,6 +191,7 @@ class GRPOTrainer(Trainer):
             [text for g in groups for text in g.texts],
             [answer for g in groups for answer in g.answers],
             [ids for g in groups for ids in g.completion_ids],
+            columns={"frame_size": [g.prompt.space.source for g in groups for _ in g.texts]},
         )
         each = iter(scores)
         for group in groups:
