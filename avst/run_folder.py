@@ -91,10 +91,9 @@ class RunFolder:
         rows: one mapping a completion (avst.step_log.completion_rows); `rewards`, name -> float or None, becomes a
         column `reward_<name>` each.
         """
-        import pyarrow
         import pyarrow.parquet
 
-        table = pyarrow.Table.from_pylist([_flat(row) for row in rows])
+        table = _table([_flat(row) for row in rows])
         path = self.path / "completions" / f"step_{step:06d}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
@@ -172,6 +171,19 @@ def masked(values: dict[str, Any]) -> dict[str, Any]:
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     rewards = {f"reward_{name}": value for name, value in row.get("rewards", {}).items()}
     return json_safe({key: value for key, value in row.items() if key != "rewards"} | rewards)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """A pyarrow table. A column of numbers stays one where a step has none, so that all parts can be read as one."""
+    import pyarrow
+
+    names = dict.fromkeys(name for row in rows for name in row)
+    types = {"total": pyarrow.float64(), "advantage": pyarrow.float64()}
+    columns = {}
+    for name in names:
+        values = [row.get(name) for row in rows]
+        columns[name] = pyarrow.array(values, pyarrow.float64() if name.startswith("reward_") else types.get(name))
+    return pyarrow.table(columns)
 
 
 def _start(command: str, recipe: Recipe, argv: Sequence[str]) -> dict[str, Any]:
