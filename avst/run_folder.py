@@ -85,7 +85,7 @@ class RunFolder:
             if all(row.get("step", -1) < step for start, step in first.items() if start > row.get("start", 0))
         ]
 
-    def write_completions(self, step: int, rows: Sequence[Mapping[str, Any]]) -> Path:
+    def write_completions(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Save the answers of a step; a step that is done again after a crash replaces its file.
 
         rows: one mapping a completion (avst.step_log.completion_rows); `rewards`, name -> float or None, becomes a
@@ -98,7 +98,6 @@ class RunFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             pyarrow.parquet.write_table(table, temporary)
-        return path
 
     def completions(self) -> Iterator[dict[str, Any]]:
         """All saved completions, step by step."""
