@@ -51,7 +51,8 @@ class Source:
         n_frames = max(2, round(info.duration_s * self.media.fps))
         if self.media.max_frames is not None:
             n_frames = min(n_frames, self.media.max_frames)
-        size = frame_size(info.width, info.height, n_frames, **self.bounds)
+        least, most, total = (self.bounds.get(name) for name in ("min_pixels", "max_pixels", "total_pixels"))
+        size = frame_size(info.width, info.height, n_frames, least, most, total)
         return load_clip(path, replace(self.media, size=size))
 
     def try_clip(self, question: Question) -> Clip | Skipped:

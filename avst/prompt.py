@@ -72,8 +72,8 @@ def space_for_video(path: Path, settings: Any = None) -> Space:
     n_frames = max(2, round(info.duration_s * getattr(settings, "fps", 2.0)))
     if (cap := getattr(settings, "max_frames", None)) is not None:
         n_frames = min(n_frames, cap)
-    bounds = {key: getattr(settings, key, None) for key in ("min_pixels", "max_pixels", "total_pixels")}
-    return Space((info.width, info.height), frame_size(info.width, info.height, n_frames, **bounds))
+    least, most, total = (getattr(settings, key, None) for key in ("min_pixels", "max_pixels", "total_pixels"))
+    return Space((info.width, info.height), frame_size(info.width, info.height, n_frames, least, most, total))
 
 
 class PromptBuilder:
@@ -171,11 +171,11 @@ class PromptBuilder:
 
     def _process(self, text: str, clip: Clip, video: bool) -> BatchFeature:
         arguments: dict[str, Any] = {"text": [text], "return_tensors": "pt"}
-        hears = self.family.hears and clip.audio is not None and clip.audio.size > 0
-        if hears and len(clip.audio) > (most := self.processor.feature_extractor.n_samples):
+        audio = clip.audio if self.family.hears and clip.audio is not None and clip.audio.size > 0 else None
+        if audio is not None and len(audio) > (most := self.processor.feature_extractor.n_samples):
             path, rate = clip.provenance.get("path", "clip"), self.processor.feature_extractor.sampling_rate
             raise AvstError(
-                f"{path}: {len(clip.audio) / rate:.1f} s of sound; this model's processor cuts at {most / rate:g} s"
+                f"{path}: {len(audio) / rate:.1f} s of sound; this model's processor cuts at {most / rate:g} s"
             )
         if video:
             metadata = VideoMetadata(
@@ -188,12 +188,12 @@ class PromptBuilder:
                 "fps": clip.fps,
                 "video_metadata": [metadata],
             }
-        if hears:
-            arguments["audio"] = [clip.audio]
+        if audio is not None:
+            arguments["audio"] = [audio]
             if video:
                 arguments |= {"load_audio_from_video": True, "audio_from_video_indices": [0], **self.audio_clock}
         inputs = self.processor(**arguments)
-        if video and hears:
+        if video and audio is not None:
             inputs["use_audio_in_video"] = True
         return inputs
 

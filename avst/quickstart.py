@@ -22,7 +22,7 @@ from avst.scenes.synthesise import synthesise
 
 CLIPS, EVAL_CLIPS = 300, 40
 # 10 audio tokens a second instead of the real model's 25: the same interleaving, shorter prompts
-TINY = {"audio_tokens_per_second": 10, "max_audio_s": 8}
+TINY: dict[str, Any] = {"audio_tokens_per_second": 10, "max_audio_s": 8}
 
 
 def quickstart(recipe: Recipe, out: Path, say: Callable[[str], None] = print) -> Path:
@@ -79,16 +79,15 @@ def _a_look(rows: list[dict[str, Any]]) -> str:
         return ""
     group = sorted(spread[-1], key=lambda row: row["total"])
     lines = [f"one group of step {group[0]['step']}: {group[0]['prompt']}"]
-    for title, row in (("gold", None), ("best", group[-1]), ("worst", group[0])):
-        text = group[0]["gold"] if row is None else row["completion"]
-        lines.append(f"  {title:6}{' '.join(text.split())}")
-        if row is not None:
-            parts = "  ".join(
-                f"{name.removeprefix('reward_')} {value:.2f}"
-                for name, value in row.items()
-                if name.startswith("reward_") and value is not None
-            )
-            lines.append(f"        total {row['total']:.2f} ({parts})  advantage {row['advantage']:+.2f}")
+    lines.append(f"  gold  {' '.join(group[0]['gold'].split())}")
+    for title, row in (("best", group[-1]), ("worst", group[0])):
+        parts = "  ".join(
+            f"{name.removeprefix('reward_')} {value:.2f}"
+            for name, value in row.items()
+            if name.startswith("reward_") and value is not None
+        )
+        lines.append(f"  {title:6}{' '.join(row['completion'].split())}")
+        lines.append(f"        total {row['total']:.2f} ({parts})  advantage {row['advantage']:+.2f}")
     return "\n".join(lines) + "\n"
 
 

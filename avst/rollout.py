@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     DynamicCache,
     GenerationConfig,
@@ -60,7 +61,7 @@ class Sampling:
         )
 
 
-def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], int]:
+def end_tokens(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], int]:
     """(ids that end an answer, padding id): the tokenizer's and those the checkpoint's generation config adds."""
     ends = [tokenizer.eos_token_id]
     extra = getattr(unwrapped(model).generation_config, "eos_token_id", None)
@@ -126,7 +127,8 @@ def rollout(
 
     input_ids = left([p.input_ids.reshape(-1) for p in prompts], pad_id)
     recorder = _Recorder(longest, sampling.temperature)
-    sequences = model.generate(
+    generate: Any = model.generate  # the class says it only of models that know they generate
+    sequences = generate(
         input_ids=input_ids,
         attention_mask=left([torch.ones(size, dtype=torch.long) for size in sizes], 0),
         position_ids=left([prompt_positions(model, p) for p in prompts], 0),

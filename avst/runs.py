@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
-from transformers import Trainer, TrainingArguments, set_seed
+from transformers import Trainer, set_seed
 from transformers.trainer_utils import get_last_checkpoint
-from trl import GRPOConfig
 
 from avst import assemble, logs
-from avst.config import Recipe, grpo_arguments, sft_arguments
+from avst.config import Recipe, grpo_config, sft_config
 from avst.errors import AvstError
 from avst.run_folder import RunFolder
 from avst.sft import SFTTrainer
 from avst.trainer import GRPOTrainer
 
 
+# what a recipe may leave unsaid; the classes' own defaults would write to the network and fill the disk
+QUIET = {"report_to": "none", "save_strategy": "no", "dataloader_pin_memory": torch.cuda.is_available()}
+
+
 def run_grpo(
     recipe: Recipe, checkpoint: str | Path | None = None, overwrite: bool = False, resume: str | None = None
 ) -> Path:
     """Train by GRPO; returns the folder of the last weights. All that can be wrong with the recipe is found first."""
-    arguments = grpo_arguments(recipe)
+    args = grpo_config(replace(recipe, grpo={**QUIET, "logging_steps": 1, **recipe.grpo}))
     scorer = assemble.scorer(recipe)
     folder = _folder(recipe, "train", overwrite)
     set_seed(recipe.seed)
@@ -29,7 +34,7 @@ def run_grpo(
     trainer = GRPOTrainer(
         model=parts.model,
         scorer=scorer,
-        args=GRPOConfig(**{"report_to": "none", "save_strategy": "no", "logging_steps": 1, **arguments}),
+        args=args,
         train_dataset=assemble.dataset(recipe, parts, "train"),
         prompts=parts.prompts,
         processing_class=parts.processor,
@@ -41,14 +46,13 @@ def run_grpo(
 
 def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: bool = False) -> Path:
     """Train on gold answers; returns the folder of the last weights."""
-    arguments = sft_arguments(recipe)
+    args = sft_config(replace(recipe, sft={**QUIET, "logging_steps": 10, "remove_unused_columns": False, **recipe.sft}))
     folder = _folder(recipe, "sft", overwrite)
     set_seed(recipe.seed)
     parts = assemble.policy(recipe, checkpoint)
-    defaults = {"report_to": "none", "save_strategy": "no", "logging_steps": 10, "remove_unused_columns": False}
     trainer = SFTTrainer(
         model=parts.model,
-        args=TrainingArguments(**{**defaults, **arguments}),
+        args=args,
         train_dataset=assemble.dataset(recipe, parts, "train", by_clip=True),
         prompts=parts.prompts,
         processing_class=parts.processor,

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
@@ -46,6 +46,7 @@ class SFTTrainer(Trainer):
     answers.
     """
 
+    model: PreTrainedModel | PeftModel
     loss_is_scaled_for_ga = True
 
     def __init__(
@@ -59,13 +60,13 @@ class SFTTrainer(Trainer):
         peft_config: PeftConfig | None = None,
     ) -> None:
         if peft_config is not None:
-            model = get_peft_model(model, peft_config)  # type: ignore[assignment, arg-type]
+            model = get_peft_model(model, peft_config)
         self.prompts = prompts
         self.skipped = 0
         super().__init__(
             model=model,
             args=args,
-            data_collator=list,
+            data_collator=cast(Any, list),  # a micro-batch is the list of its rows
             train_dataset=train_dataset,
             processing_class=processing_class,
             callbacks=callbacks,

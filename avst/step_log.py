@@ -41,10 +41,10 @@ def log_rollout(meter: Meter, groups: list[Group], skipped: list[Skipped]) -> No
 def log_loss(meter: Meter, result: LossOutput, entropies: Tensor) -> None:
     """KL, clip ratios, importance ratios (avst.grpo) and the policy's entropy a token."""
     meter.mean("entropy", float(entropies.sum()), entropies.numel())
-    for name, mean in result.means.items():
-        meter.mean(name, float(mean.total), float(mean.count))
+    for name, (total, count) in result.means.items():
+        meter.mean(name, total.item(), count.item())
     for name, value in result.extremes.items():
-        number = float(value)
+        number = value.item()
         if number == number:
             (meter.low if name.endswith("min") else meter.high)(name, number)
 

@@ -12,7 +12,7 @@ optimizer step are decoded together, and every option keeps TRL's name and meani
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import gather_object
@@ -37,7 +37,7 @@ from avst.step import Meter, MicroBatch, Step
 from avst.step_log import completion_rows, log_loss, log_rollout
 from avst.types import Answer, Group, Prompt, Question
 
-CompletionSink = Callable[[int, list[dict[str, Any]]], None]
+CompletionSink = Callable[[int, list[dict[str, Any]]], object]
 
 
 class GRPOTrainer(Trainer):
@@ -52,6 +52,8 @@ class GRPOTrainer(Trainer):
     Errors: AvstError for options that are refused and for a batch size that cuts a group.
     """
 
+    args: GRPOConfig
+    model: PreTrainedModel | PeftModel
     loss_is_scaled_for_ga = True  # avst.grpo divides by the accumulation steps itself, as TRL's trainer does
 
     def __init__(
@@ -68,14 +70,16 @@ class GRPOTrainer(Trainer):
         completion_sink: CompletionSink | None = None,
     ) -> None:
         refuse_unsupported(args)
+        assert args.num_generations is not None  # GRPOConfig's own default is a number
         if args.per_device_train_batch_size % args.num_generations:
             raise AvstError(
                 f"per_device_train_batch_size {args.per_device_train_batch_size} (completions, as in TRL) is not a "
                 f"multiple of num_generations {args.num_generations}: a group would be cut"
             )
         if peft_config is not None:
-            model = get_peft_model(model, peft_config)  # type: ignore[assignment, arg-type]
+            model = get_peft_model(model, peft_config)
         self.scorer, self.prompts, self.completion_sink = scorer, prompts, completion_sink
+        self.num_generations = args.num_generations
         self.prompts_per_batch = args.per_device_train_batch_size // args.num_generations
         self.loss_config = LossConfig.of(args)
         self.meter = Meter()
@@ -85,7 +89,7 @@ class GRPOTrainer(Trainer):
         super().__init__(
             model=model,
             args=args,
-            data_collator=list,
+            data_collator=cast(Any, list),  # a micro-batch is the list of its rows
             train_dataset=train_dataset,
             processing_class=processing_class,
             callbacks=callbacks,
@@ -112,7 +116,7 @@ class GRPOTrainer(Trainer):
             len(self.train_dataset),  # type: ignore[arg-type]
             rows_per_step,
             self.args.num_iterations,
-            self.args.shuffle_dataset,
+            bool(self.args.shuffle_dataset),
             self.args.data_seed if self.args.data_seed is not None else self.args.seed,
         )
         return self._get_dataloader(
@@ -179,7 +183,7 @@ class GRPOTrainer(Trainer):
     def _sample(self, model: PreTrainedModel, prompts: list[Prompt]) -> list[Group]:
         if not prompts:
             return []
-        return rollout(model, prompts, self.args.num_generations, self.sampling, self.end_ids, self.pad_id)
+        return rollout(model, prompts, self.num_generations, self.sampling, self.end_ids, self.pad_id)
 
     def _score(self, groups: list[Group]) -> None:
         """Texts, answers in source pixels, rewards and totals of every completion."""
@@ -202,7 +206,8 @@ class GRPOTrainer(Trainer):
     def _advantages(self, groups: list[Group]) -> None:
         """Group-relative advantages. With scale_rewards="batch" the spread is that of all processes' groups."""
         mine = [g.totals for g in groups]
-        scale = {True: "group", False: "none"}.get(self.args.scale_rewards, self.args.scale_rewards)
+        asked = self.args.scale_rewards
+        scale = asked if isinstance(asked, str) else ("group" if asked else "none")
         everyone = gather_object(mine) if scale == "batch" and self.accelerator.num_processes > 1 else mine
         if not everyone:
             return

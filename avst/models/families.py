@@ -86,7 +86,7 @@ def placeholder_ids(config: PretrainedConfig) -> dict[str, int]:
 
 
 @torch.no_grad()
-def prompt_positions(model: PreTrainedModel, prompt: Prompt) -> Tensor:
+def prompt_positions(model: Any, prompt: Prompt) -> Tensor:
     """Position ids of a prompt, int64 (3, P), computed once by the very method that `generate` calls.
 
     Seconds per grid, audio lengths and the interleaving of audio and video all enter here, so rollout and training
