@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 from functools import cache
@@ -97,11 +98,11 @@ def _decode(path: str | Path, settings: MediaSettings) -> Entry:
 
 def _frames(path: str | Path, worker: Worker, shape: list[int], until: float) -> np.ndarray:
     """T frames, each received straight into its place."""
-    try:
-        frames = np.empty(shape, np.uint8)
-    except MemoryError as error:
-        need = f"{shape[0]} frames of {shape[2]}x{shape[1]} px"
-        raise MediaError(f"{path}: no memory for {need}; set max_frames or a smaller size") from error
+    need = math.prod(shape)
+    if need > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        what = f"{shape[0]} frames of {shape[2]}x{shape[1]} px ({need / 1e9:.1f} GB)"
+        raise MediaError(f"{path}: no memory for {what}; set max_frames or a smaller size")
+    frames = np.empty(shape, np.uint8)
     for frame in frames:
         header = expect(worker.receive(until), "frame")
         if header["bytes"] != frame.nbytes:

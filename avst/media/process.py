@@ -27,6 +27,8 @@ from avst.media.settings import MediaError
 # -P: a file av.py in the folder one happens to stand in must not be imported.
 COMMAND = (sys.executable, "-P", "-m", "avst.media.worker")
 PIPE_BYTES = 1 << 20
+# Decoders leak (decord most of all): a fresh worker costs a fraction of a second.
+RETIRE_AFTER = 1000
 
 
 class WorkerLost(Exception):
@@ -38,6 +40,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.owner = os.getpid()
+        self.served = 0
         self.log = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the child; closed with it)
         self.child = subprocess.Popen(
             [*COMMAND, str(self.owner)],
@@ -180,6 +183,10 @@ def _send_or_replace(worker: Worker, request: dict[str, Any]) -> Worker:
 
 
 def _give_back(worker: Worker) -> None:
+    worker.served += 1
+    if worker.served >= RETIRE_AFTER:
+        worker.kill()
+        return
     with _lock:
         _idle.append(worker)
 

@@ -19,8 +19,9 @@ import numpy as np
 
 from avst.media.audio import Timeline
 from avst.media.clock import PTS_SLACK_S, shown_at
-from avst.media.scan import Scan, open_media
+from avst.media.scan import Scan
 from avst.media.settings import Channels, MediaError
+from avst.media.source import open_media
 
 # More threads than this make small videos slower, and loaders run several workers.
 THREADS = max(1, min(4, os.cpu_count() or 1))
@@ -187,15 +188,26 @@ def decode_audio(path: str, scan: Scan, rate: int, channels: Channels) -> np.nda
     timeline = Timeline(path, info.audio_rate, rate, info.audio_channels, channels)
     with open_media(path) as container:
         stream = container.streams[scan.audio]
-        layout = stream.codec_context.layout.name
-        planar = av.AudioResampler(format="fltp", layout=layout, rate=info.audio_rate)
         for frame in _audio_frames(container, stream, timeline):
             at = None if frame.pts is None else float(frame.pts * frame.time_base - scan.origin_s)
-            frame.pts = None  # the timeline places the samples; the converter must neither pad nor drop any
-            for converted in planar.resample(frame):
-                timeline.add(converted.to_ndarray(), at)
-                at = None
+            if (frame.sample_rate, frame.layout.nb_channels) != (info.audio_rate, info.audio_channels):
+                raise MediaError(
+                    f"{path}: the sound changes its rate or channels in the middle, which is not supported"
+                )
+            timeline.add(to_float(frame), at)
     return timeline.finish(info.audio_end_s)
+
+
+def to_float(frame: Any) -> np.ndarray:
+    """A decoded block as float32 (channels, n) in [-1, 1], whatever its sample format; channels stay as they are."""
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    if samples.dtype.kind == "i":
+        return samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
+    return samples.astype(np.float32, copy=False)
 
 
 def _audio_frames(container: Any, stream: Any, timeline: Timeline) -> Iterator[Any]:

@@ -7,8 +7,6 @@ do: a 40 s clip is read through in a few milliseconds.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,12 +15,9 @@ from typing import Any
 import av
 from av.stream import Disposition
 
-from avst.media.paths import check_file
 from avst.media.settings import MediaError, MediaInfo
+from avst.media.source import open_media
 
-# Containers that hold pictures and sound. Playlists and scripts (hls, concat, dash …) are left out on purpose: they
-# would open other files of this machine, or of the network, on behalf of a file that only calls itself .mp4.
-FORMATS = "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,gif,apng,nut,mxf,rm,h264,hevc,m4v,ivf,wav,mp3,aac,flac"
 # Formats with an index by which a keyframe is found exactly, and formats whose header states the duration (raw streams'
 # is guessed from the bit rate).
 SEEKABLE = {"mp4", "matroska"}
@@ -30,6 +25,8 @@ HONEST_HEADERS = {"mp4", "matroska", "avi", "flv"}
 # A file is taken for cut off where its packets end this much before what its header says.
 CUT_OFF_S = 0.25
 NO_DURATION_S = 0.04
+# Nothing that is asked about lasts so long: such time stamps are damaged, and would ask for all the memory there is.
+LONGEST_S = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,29 +57,14 @@ class _Packets:
     undated: int = 0
 
 
-@contextmanager
-def open_media(path: str | Path) -> Iterator[Any]:
-    """Open a file with PyAV for reading; errors name the file and what is wrong with it."""
-    check_file(path)
-    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-    try:
-        container = av.open(os.fspath(path), container_options=options, metadata_errors="replace")
-    except (av.FFmpegError, ValueError) as error:
-        raise MediaError(f"{path}: {_why_not_opened(path, error)}") from error
-    with container:
-        yield container
+@dataclass(frozen=True, slots=True)
+class _Sound:
+    """start: stream time of the first sample, None if unknown;  rate: Hz."""
 
-
-def _why_not_opened(path: str | Path, error: Exception) -> str:
-    with open(path, "rb") as file:
-        head = file.read(512)
-    if not head.strip(b"\0"):
-        return "not a video: it begins with nothing but zero bytes"
-    if b"\0" not in head and all(byte >= 32 or byte in b"\t\n\r\f" for byte in head):
-        return "a text file, not a video"
-    if isinstance(error, av.FFmpegError) and not isinstance(error, av.InvalidDataError | av.ArgumentError):
-        return f"cannot be opened: {error.strerror}"
-    return "not a video file, or its header is damaged or missing"
+    start: Fraction | None
+    rate: int
+    channels: int
+    codec: str
 
 
 def scan(path: str | Path) -> Scan:
@@ -105,8 +87,13 @@ def scan(path: str | Path) -> Scan:
         sound = seen[audio.index] if audio is not None else None
         if sound is not None and not sound.pts:
             audio = sound = None
-        rotation, audio_first = _first_frames(path, video.index, audio.index if audio is not None else None)
-        return _describe(path, container, video, audio, pictures, sound, rotation, audio_first, broken)
+        first = _first_sound(path, audio) if audio is not None else None
+        begins, ends = _spans(video, pictures, audio, sound, first)
+        origin = min(begins)
+        _refuse_cut_off(path, container, video, origin, ends, broken)
+        if max(ends) - origin > LONGEST_S:
+            raise MediaError(f"{path}: its time stamps span {float(max(ends) - origin) / 3600:.0f} hours; damaged")
+        return _describe(path, container, video, audio, pictures, begins, ends, first)
 
 
 def _picture_stream(container: Any) -> Any | None:
@@ -152,14 +139,6 @@ def _frame_step(video: Any) -> Fraction:
     return 1 / (rate * video.time_base)
 
 
-def _first_frames(path: str | Path, video: int, audio: int | None) -> tuple[int, Fraction | None]:
-    """(rotation in degrees, second at which the sound starts), which only decoded frames tell.
-
-    Encoders prepend samples (AAC: 1024) that the decoder takes off again: the first packet's pts is before the sound.
-    """
-    return _rotation(path, video), _audio_start(path, audio) if audio is not None else None
-
-
 def _rotation(path: str | Path, index: int) -> int:
     with open_media(path) as container:
         try:
@@ -169,13 +148,36 @@ def _rotation(path: str | Path, index: int) -> int:
         return int(frame.rotation) if frame is not None else 0
 
 
-def _audio_start(path: str | Path, index: int) -> Fraction | None:
+def _first_sound(path: str | Path, audio: Any) -> _Sound:
+    """What only a decoded block tells; the header's word where the first block is damaged.
+
+    Its start (encoders prepend samples, AAC 1024, that the decoder takes off again) and its rate (HE-AAC's header may
+    say half of it).
+    """
+    codec = audio.codec_context
+    said = _Sound(None, codec.sample_rate, codec.channels, codec.name)
     with open_media(path) as container:
         try:
-            frame = next(container.decode(container.streams[index]), None)
+            frame = next(container.decode(container.streams[audio.index]), None)
         except av.FFmpegError:
-            return None
-        return frame.pts * frame.time_base if frame is not None and frame.pts is not None else None
+            return said
+    if frame is None:
+        return said
+    start = frame.pts * frame.time_base if frame.pts is not None else None
+    return _Sound(start, frame.sample_rate, frame.layout.nb_channels, codec.name)
+
+
+def _spans(
+    video: Any, pictures: _Packets, audio: Any | None, sound: _Packets | None, first: _Sound | None
+) -> tuple[list[Fraction], list[Fraction]]:
+    """Stream times at which (picture, sound) begin and end; one entry each where there is no sound."""
+    last = max(pictures.pts)
+    end = pictures.end if pictures.end > last else last + round(_frame_step(video))  # the last packet has no duration
+    begins, ends = [min(pictures.pts) * video.time_base], [end * video.time_base]
+    if audio is not None and sound is not None and first is not None:
+        begins.append(first.start if first.start is not None else min(sound.pts) * audio.time_base)
+        ends.append(max(sound.end * audio.time_base, begins[1]))
+    return begins, ends
 
 
 def _describe(
@@ -184,47 +186,36 @@ def _describe(
     video: Any,
     audio: Any | None,
     pictures: _Packets,
-    sound: _Packets | None,
-    rotation: int,
-    audio_first: Fraction | None,
-    broken: str,
+    begins: list[Fraction],
+    ends: list[Fraction],
+    first: _Sound | None,
 ) -> Scan:
-    tick = video.time_base
-    first, last = min(pictures.pts), max(pictures.pts)
-    if pictures.end <= last:  # the last packet has no duration of its own
-        pictures.end = last + round(_frame_step(video))
-    starts, ends = [first * tick], [pictures.end * tick]
-    if audio is not None and sound is not None:
-        starts.append(audio_first if audio_first is not None else min(sound.pts) * audio.time_base)
-        ends.append(max(Fraction(sound.end) * audio.time_base, starts[1]))
-    origin = min(starts)
-    duration = max(ends) - origin
-    _refuse_cut_off(path, container, video, origin, ends, broken)
-    quarter_turned = rotation % 180 != 0
+    origin = min(begins)
     width, height = video.codec_context.width, video.codec_context.height
     if not width or not height:
         raise MediaError(f"{path}: the video stream has no frame size; its header is damaged")
-    has_audio = audio is not None
+    rotation = _rotation(path, video.index)
+    quarter_turned = round(rotation / 90) % 2 == 1
     info = MediaInfo(
         path=os.fspath(path),
         width=height if quarter_turned else width,
         height=width if quarter_turned else height,
         rotation=rotation,
-        duration_s=float(duration) or NO_DURATION_S,
-        video_start_s=float(starts[0] - origin),
+        duration_s=float(max(ends) - origin) or NO_DURATION_S,
+        video_start_s=float(begins[0] - origin),
         video_end_s=float(ends[0] - origin) or NO_DURATION_S,
         fps=float(video.average_rate or 0),
         n_frames=len(pictures.pts),
         video_codec=video.codec_context.name,
-        has_audio=has_audio,
-        audio_start_s=float(starts[1] - origin) if has_audio else 0.0,
-        audio_end_s=float(ends[1] - origin) if has_audio else 0.0,
-        audio_rate=audio.codec_context.sample_rate if audio is not None else 0,
-        audio_channels=audio.codec_context.channels if audio is not None else 0,
-        audio_codec=audio.codec_context.name if audio is not None else "",
+        has_audio=first is not None,
+        audio_start_s=float(begins[-1] - origin) if first else 0.0,
+        audio_end_s=float(ends[-1] - origin) if first else 0.0,
+        audio_rate=first.rate if first else 0,
+        audio_channels=first.channels if first else 0,
+        audio_codec=first.codec if first else "",
     )
-    seconds = sorted(float(pts * tick - origin) for pts in pictures.pts)
-    keys = sorted(float(pts * tick - origin) for pts in pictures.keys)
+    seconds = sorted(float(pts * video.time_base - origin) for pts in pictures.pts)
+    keys = sorted(float(pts * video.time_base - origin) for pts in pictures.keys)
     seekable = bool(_names(container) & SEEKABLE)
     return Scan(info, video.index, audio.index if audio is not None else None, origin, seconds, keys, seekable)
 

@@ -10,6 +10,7 @@ import dataclasses
 import faulthandler
 import os
 import resource
+import signal
 import sys
 import threading
 import time
@@ -31,6 +32,7 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on: it may be saving a checkpoint
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     threading.Thread(target=_leave_with_parent, args=(parent,), daemon=True).start()
     try:

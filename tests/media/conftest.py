@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,8 @@ MakeFilm = Callable[..., Path]
 def film(tmp_path: Path) -> MakeFilm:
     """film("a.mp4", times_s=…, …) -> its path."""
 
-    def make(name: str = "a.mp4", **what: object) -> Path:
-        return write(tmp_path / name, Film(**what))  # type: ignore[arg-type]
+    def make(name: str = "a.mp4", **what: Any) -> Path:
+        return write(tmp_path / name, Film(**what))
 
     return make
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from pathlib import Path
+
+import av
 import numpy as np
 import pytest
 import soxr
@@ -9,7 +13,7 @@ import soxr
 from avst.media import MediaSettings, load_clip
 from avst.media.audio import Timeline
 from avst.media.settings import MediaError
-from tests.media.make_media import tone
+from tests.media.make_media import numbers_of, tone
 
 RATE = 16000
 
@@ -65,8 +69,6 @@ def test_picture_and_sound_share_the_clock(film) -> None:
     sound[0, 2 * 48000 : 2 * 48000 + 4800] = 0.9
     clip = load_clip(film("a.mkv", times_s=[1 + i / 25 for i in range(75)], sound=sound, sound_codec="pcm_s16le"))
     assert loud_from(clip.audio) == pytest.approx(2.0, abs=0.002)
-    from tests.media.make_media import numbers_of
-
     assert numbers_of(clip.frames)[clip.times_s.tolist().index(2.0)] == 25
 
 
@@ -79,6 +81,55 @@ def test_a_gap_is_silence_and_what_follows_keeps_its_place(film, ending: str, co
     again = np.flatnonzero(np.abs(audio[int(1.5 * RATE) :]) > 0.1)[0] / RATE + 1.5
     assert again == pytest.approx(2.0, abs=0.03)  # the first whole block of 1024 samples
     assert len(audio) / RATE == pytest.approx(4.0, abs=0.03)
+
+
+@pytest.mark.parametrize("codec", ["pcm_u8", "pcm_s16le", "pcm_s32le", "pcm_f32le", "pcm_f64le", "flac"])
+def test_sample_formats_have_one_scale(tmp_path: Path, codec: str) -> None:
+    """A tone at half level in each format, written through its own converter, at 16 kHz: no resampling."""
+    path = tmp_path / "a.mkv"
+    sound = np.stack([tone(440, 1, RATE), tone(660, 1, RATE)])
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("ffv1", rate=25)
+        video.width, video.height, video.pix_fmt = 32, 32, "bgr0"
+        audio = out.add_stream(codec, rate=RATE, layout="stereo")
+        for i in range(25):
+            picture = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), "rgb24").reformat(format="bgr0")
+            picture.pts = i
+            out.mux(video.encode(picture))
+        convert = av.AudioResampler(format=audio.codec_context.format.name, layout="stereo", rate=RATE)
+        for at in range(0, RATE, 1000):
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound[:, at : at + 1000]), "fltp", "stereo")
+            frame.sample_rate, frame.pts, frame.time_base = RATE, at, Fraction(1, RATE)
+            for converted in convert.resample(frame):
+                out.mux(audio.encode(converted))
+        out.mux(audio.encode())
+    heard = load_clip(path, MediaSettings(channels="keep")).audio
+    np.testing.assert_allclose(heard, sound, atol=0.01 if codec == "pcm_u8" else 1e-4)
+
+
+def ruin(path: Path, from_s: float, to_s: float) -> Path:
+    """Overwrite the sound's packets between two times with bytes that no AAC decoder takes."""
+    with av.open(str(path)) as container:
+        packets = [(p.pos, p.size, float(p.pts * p.time_base)) for p in container.demux(audio=0) if p.pts is not None]
+    data = bytearray(path.read_bytes())
+    for at, size, second in packets:
+        if from_s <= second < to_s:
+            data[at : at + size] = b"\xff" * size
+    path.write_bytes(data)
+    return path
+
+
+def test_a_little_unreadable_sound_is_silence_in_its_place(film) -> None:
+    audio = load_clip(ruin(film(sound=tone(440, 4, 48000)[None]), 1.0, 1.15)).audio
+    assert np.abs(audio[int(1.05 * RATE) : int(1.12 * RATE)]).max() < 0.01
+    assert pitch(audio[int(1.3 * RATE) : int(3.9 * RATE)]) == pytest.approx(440, abs=1)
+    assert len(audio) == pytest.approx(4 * RATE, abs=10)
+
+
+def test_much_unreadable_sound_names_file_and_time(film) -> None:
+    path = ruin(film(sound=tone(440, 4, 48000)[None]), 1.0, 2.0)
+    with pytest.raises(MediaError, match=r"a\.mp4: the sound is unreadable from about 1\.\d\d s on"):
+        load_clip(path)
 
 
 def test_no_track_is_none(film) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -15,9 +16,9 @@ from avst.media import MediaError, MediaSettings, load_clip, probe
 from tests.media.make_media import Film, numbers_of, tone, write
 
 
-def message(path: Path, **settings: object) -> str:
+def message(path: Path, **settings: Any) -> str:
     with pytest.raises(MediaError) as caught:
-        load_clip(path, MediaSettings(**settings))  # type: ignore[arg-type]
+        load_clip(path, MediaSettings(**settings))
     text = str(caught.value)
     assert "\n" not in text
     assert str(path) in text
@@ -111,6 +112,19 @@ def test_damage_that_no_asked_frame_depends_on_is_no_matter(film) -> None:
     assert "the frame at 0.750 s is unreadable" in message(path, fps=4.0)
 
 
+def test_wild_time_stamps_do_not_ask_for_all_the_memory(film) -> None:
+    text = message(film("a.mkv", times_s=[0.0, 1.0, 400_000.0]))
+    assert "time stamps span 111 hours" in text
+
+
+def test_more_frames_than_memory_is_said(film, monkeypatch: pytest.MonkeyPatch) -> None:
+    from avst.media import load
+
+    path = film()
+    monkeypatch.setattr(load.os, "sysconf", lambda name: 100)  # a machine of 10,000 bytes
+    assert "no memory for 8 frames of 160x120 px" in message(path)
+
+
 def test_no_video_stream(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     with av.open(str(path), "w") as out:
@@ -187,6 +201,6 @@ def test_probe_says_the_same(tmp_path: Path) -> None:
         {"cache_gb": -1},
     ],
 )
-def test_settings_are_checked(wrong: dict[str, object]) -> None:
+def test_settings_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(AvstError, match=next(iter(wrong))):
-        MediaSettings(**wrong)  # type: ignore[arg-type]
+        MediaSettings(**wrong)

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,10 +100,10 @@ def test_new_content_under_the_old_name_is_seen(film, tmp_path: Path) -> None:
     "other",
     [{"fps": 1.0}, {"max_frames": 4}, {"size": (80, 60)}, {"audio_rate": None}, {"channels": "keep"}],
 )
-def test_other_settings_are_another_entry(film, tmp_path: Path, other: dict[str, object]) -> None:
+def test_other_settings_are_another_entry(film, tmp_path: Path, other: dict[str, Any]) -> None:
     path = film(sound=tone(440, 4, 48000)[None])
     load_clip(path, MediaSettings(cache_dir=tmp_path / "cache"))
-    asked = MediaSettings(cache_dir=tmp_path / "cache", **other)  # type: ignore[arg-type]
+    asked = MediaSettings(cache_dir=tmp_path / "cache", **other)
     assert counts_of(lambda: load_clip(path, asked)) == (0, 1, 0)
     assert len(entries(tmp_path / "cache")) == 2
 

@@ -107,6 +107,26 @@ def test_a_worker_killed_while_idle_is_replaced_without_a_word(film) -> None:
     assert numbers_of(load_clip(path).frames) == EXPECTED
 
 
+def test_a_worker_retires_after_many_clips(film, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = film()
+    process.close_workers()
+    monkeypatch.setattr(process, "RETIRE_AFTER", 2)
+    load_clip(path)
+    (pid,) = worker_pids()
+    load_clip(path)
+    assert worker_pids() == []
+    assert gone(pid)
+
+
+def test_control_c_is_left_to_the_parent(film) -> None:
+    path = film()
+    load_clip(path)
+    (pid,) = worker_pids()
+    os.kill(pid, signal.SIGINT)
+    assert numbers_of(load_clip(path).frames) == EXPECTED
+    assert worker_pids() == [pid]
+
+
 def test_threads_get_a_worker_each(film) -> None:
     path = film()
     with ThreadPoolExecutor(3) as pool:
