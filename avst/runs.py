@@ -6,17 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 from transformers import Trainer, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from avst import assemble, logs
 from avst.config import Recipe, grpo_config, sft_config
 from avst.errors import AvstError
+from avst.processes import processes
 from avst.run_folder import RunFolder
 from avst.sft import SFTTrainer
 from avst.trainer import GRPOTrainer
-
 
 # what a recipe may leave unsaid; the classes' own defaults would write to the network and fill the disk
 QUIET = {"report_to": "none", "save_strategy": "no", "dataloader_pin_memory": torch.cuda.is_available()}
@@ -63,7 +62,7 @@ def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: boo
 
 def _folder(recipe: Recipe, command: str, overwrite: bool) -> RunFolder:
     """The run's folder, opened by the main process before the others use it."""
-    state = PartialState()
+    state = processes()
     with state.main_process_first():
         return (
             RunFolder.open(recipe, command, overwrite=overwrite)

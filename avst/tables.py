@@ -36,6 +36,7 @@ TABLES: tuple[tuple[str, Task, str], ...] = (
     ("table 2", "st", "Audio-visual spatio-temporal reasoning"),
     ("table 3", "temporal", "Audio-visual temporal reasoning"),
 )
+LABEL = 20  # columns for a row's name in the text form
 TRIVIAL_OF: dict[str, str] = (
     dict.fromkeys(TIME_FIGURES, trivial.WHOLE_CLIP)
     | dict.fromkeys(BOX_FIGURES, trivial.WHOLE_FRAME)
@@ -151,7 +152,7 @@ def skill(both: np.ndarray) -> np.ndarray:
 
 
 def as_text(comparison: Comparison) -> str:
-    """One block a task: each value above its 95% interval, the number of questions in the last line."""
+    """One block a task, at most 120 columns: each value above its 95% interval, the number of questions last."""
     blocks = []
     for table, task, title in TABLES:
         n = comparison.n_questions[task]
@@ -164,26 +165,49 @@ def as_text(comparison: Comparison) -> str:
 def _block(comparison: Comparison, task: Task, title: str) -> str:
     figures = FIGURES[task]
     rows = [row for row in comparison.rows if any((task, figure) in row.cells for figure in figures)]
-    grid = [["", *figures]]
-    for row in rows:
+    grid: list[list[str]] = [["", *figures], []]  # an empty line of the grid becomes a rule
+    for above, row in zip([None, *rows], rows, strict=False):
+        if row.kind == "trivial" and above is not None and above.kind != "trivial":
+            grid.append([])
         cells = [row.cells.get((task, figure)) for figure in figures]
-        grid += [[row.name, *map(_shown, cells)], ["", *map(_shown_interval, cells)]]
+        name, rest = _label(row)
+        whole = row.kind == "skill"
+        grid += [[name, *map(_shown, cells)], [rest, *(_shown_interval(cell, whole) for cell in cells)]]
     counts = [next((row.cells[task, f].n for row in rows if (task, f) in row.cells), 0) for f in figures]
-    grid.append(["questions in figure", *map(str, counts)])
-    widths = [max(map(len, column)) + 2 for column in zip(*grid, strict=True)]
-    lines = [
-        first.ljust(widths[0]) + "".join(text.rjust(width) for text, width in zip(rest, widths[1:], strict=True))
-        for first, *rest in grid
-    ]
-    return "\n".join([title, *(line.rstrip() for line in lines)])
+    grid += [[], ["questions in figure", *map(str, counts)]]
+    columns = list(zip(*filter(None, grid), strict=True))
+    widths = [max(map(len, columns[0])), *(max(map(len, column)) + 2 for column in columns[1:])]
+    lines = [_line(words, widths) if words else "─" * sum(widths) for words in grid]
+    return "\n".join([title, *lines])
+
+
+def _line(words: Sequence[str], widths: Sequence[int]) -> str:
+    numbers = "".join(text.rjust(width) for text, width in zip(words[1:], widths[1:], strict=True))
+    return (words[0].ljust(widths[0]) + numbers).rstrip()
+
+
+def _label(row: Row) -> tuple[str, str]:
+    """A row's name on its two lines, so that a long one does not push the numbers out of sight. A skill stands below
+    the model whose skill it is."""
+    if row.kind == "skill":
+        return "  skill", ""
+    if len(row.name) <= LABEL:
+        return row.name, ""
+    cut = max(row.name.rfind(mark, 1, LABEL) + 1 for mark in " _-.") or LABEL
+    rest = row.name[cut:]
+    return row.name[:cut], rest if len(rest) < LABEL else f" {rest[: LABEL - 2]}…"
 
 
 def _shown(cell: Cell | None) -> str:
     return "" if cell is None else "–" if cell.value is None else f"{cell.value:.2f}"
 
 
-def _shown_interval(cell: Cell | None) -> str:
-    return "" if cell is None or cell.ci95 is None else f"[{cell.ci95[0]:.1f}, {cell.ci95[1]:.1f}]"
+def _shown_interval(cell: Cell | None, whole: bool) -> str:
+    """whole: in whole percent. The bounds of a skill can be far below zero, and are never known to a tenth."""
+    if cell is None or cell.ci95 is None:
+        return ""
+    low, high = (f"{bound:.0f}" if whole or bound >= 99.95 else f"{bound:.1f}" for bound in cell.ci95)
+    return f"[{low}, {high}]".replace("[-0,", "[0,").replace(" -0]", " 0]")
 
 
 def as_records(comparison: Comparison) -> list[dict[str, Any]]:

@@ -166,7 +166,7 @@ def test_the_table_and_its_files(tmp_path: Path, capsys: pytest.CaptureFixture[s
         "whole clip",
         "whole frame",
         "most frequent name",
-        "skill of mine",
+        "\n  skill  ",
         "(no --videos)",
     ):
         assert text in printed

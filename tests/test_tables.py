@@ -146,9 +146,9 @@ def test_text_holds_values_intervals_counts_and_notes(questions: list[Question])
     assert temporal.startswith("Table 3: ")
     lines = temporal.splitlines()
     assert lines[1].split() == ["m_tIoU", "R1@0.3", "R1@0.5", "R1@0.7"]
-    assert lines[2].split() == ["model", "100.00", "100.00", "100.00", "100.00"]
-    assert lines[3].split() == ["[100.0,", "100.0]"] * 4
-    assert lines[6].split() == ["whole", "clip", "58.33", "66.67", "66.67", "33.33"]
+    assert lines[3].split() == ["model", "100.00", "100.00", "100.00", "100.00"]
+    assert lines[4].split() == ["[100,", "100]"] * 4
+    assert lines[8].split() == ["whole", "clip", "58.33", "66.67", "66.67", "33.33"]
     assert lines[-1].split() == ["questions", "in", "figure", "3", "3", "3", "3"]
     assert spatial.splitlines()[-1].split()[3:] == ["2", "2", "1", "1", "1"]
     assert notes == "* a footnote\n"
@@ -183,5 +183,5 @@ def test_a_figure_with_nothing_to_score_is_a_dash_and_null(questions: list[Quest
     results: list[QuestionResult] = [measure(q, q.gold, WORDS) for q in unseen]
     made = tables.compare({"model": results}, tables.trivial_results(unseen, WORDS, {"harbour": (10.0, 10.0)}))
     assert made.rows[0].cells["spatial", "m_vIoU"].value is None
-    assert tables.as_text(made).splitlines()[2].split() == ["model", "100.00", "100.00", "–", "–", "–"]
+    assert tables.as_text(made).splitlines()[3].split() == ["model", "100.00", "100.00", "–", "–", "–"]
     assert ",m_vIoU,,,,0\n" in tables.as_csv(made)

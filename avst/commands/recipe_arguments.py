@@ -1,4 +1,4 @@
-"""The arguments that train, sft and eval share: a recipe, overrides of its keys, and where the run goes."""
+"""The arguments that train and sft share, and eval in part: a recipe, overrides of its keys, where the run goes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import argparse
 from avst.config import Recipe, load_recipe
 
 
-def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
-    """RECIPE [key=value ...] --output-dir --seed --overwrite."""
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """RECIPE [key=value ...]."""
     parser.add_argument("recipe", metavar="RECIPE", help="a recipe file, such as recipes/quickstart.yaml")
     parser.add_argument(
         "overrides",
@@ -16,6 +16,11 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="key=value",
         help="override a key of the recipe, such as grpo.learning_rate=1e-6",
     )
+
+
+def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """RECIPE [key=value ...] --output-dir --seed --overwrite."""
+    add_recipe(parser)
     parser.add_argument(
         "--output-dir", metavar="DIR", help="where the run is kept (default: the recipe's, runs/<name>)"
     )
