@@ -45,8 +45,9 @@ def quickstart(recipe: Recipe, out: Path, say: Callable[[str], None] = print) ->
     recipe = replace(recipe, data=data, media=replace(recipe.media, cache_dir=str(out / "cache")))
 
     with _stage(say, "2/5  cold start: supervised fine-tuning of a tiny Qwen2.5-Omni on gold answers"):
-        cold = run_sft(replace(recipe, output_dir=str(out / "cold_start")), tiny, overwrite=True)
-    # the towers have learned to see and hear; GRPO trains the language model on them, as on the real checkpoints
+        # random towers have yet to learn to see and hear, so nothing is frozen here; GRPO then trains the language model
+        sft = replace(recipe, model=replace(recipe.model, freeze=()), output_dir=str(out / "cold_start"))
+        cold = run_sft(sft, tiny, overwrite=True)
     grpo = replace(recipe, output_dir=str(out / "grpo"))
     with _stage(say, "3/5  GRPO: sample answers, score them by four rewards, push towards the better ones"):
         final = run_grpo(grpo, cold, overwrite=True)

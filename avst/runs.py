@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def run_grpo(
     recipe: Recipe, checkpoint: str | Path | None = None, overwrite: bool = False, resume: str | None = None
 ) -> Path:
     """Train by GRPO; returns the folder of the last weights. All that can be wrong with the recipe is found first."""
+    # the library renames the option; the recipes keep the name that the oldest supported version knows
+    warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
     args = grpo_config(replace(recipe, grpo={**QUIET, "logging_steps": 1, **recipe.grpo}))
     scorer = assemble.scorer(recipe)
     folder = _folder(recipe, "train", overwrite)

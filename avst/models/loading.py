@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel
 from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, PreTrainedModel, ProcessorMixin
+from transformers.utils.logging import disable_progress_bar
 
 from avst.errors import AvstError
 from avst.models.families import Family, family_of, model_class, towers
@@ -33,6 +34,7 @@ def load(
     freeze: towers by name (avst.models.families.towers);  quantize_4bit: QLoRA's NF4 base, needs bitsandbytes and a
     GPU. Omni checkpoints load their thinker alone: the talker speaks, which no answer needs.
     """
+    disable_progress_bar()  # a bar a shard, while avst says what it does itself
     adapters = Path(path) / "adapter_config.json"
     base = _adapter_base(adapters) if adapters.is_file() else str(path)
     config = _config(base, revision)
