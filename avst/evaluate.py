@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from avst import assemble, tables
-from avst.answer import map_boxes, parse, render
+from avst.answer import parse, render
 from avst.checkpoint_digest import checkpoint_digest
 from avst.config import Recipe
 from avst.data import Skipped, Source
@@ -221,7 +221,7 @@ def comparison_table(recipe: Recipe, folders: Mapping[str, str | Path], split: s
 def _read(question: Question, saved: SavedAnswer | None) -> Answer:
     if saved is None or saved.completion is None or saved.space is None:
         return Answer()
-    return map_boxes(parse(saved.completion, question.gold_names), saved.space.to_source)
+    return parse(saved.completion, question.gold_names, saved.space.to_source)
 
 
 def _remarks(name: str, questions: Sequence[Question], answers: Mapping[str, SavedAnswer]) -> Iterator[str]:
