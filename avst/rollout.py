@@ -10,7 +10,8 @@ length share one decode loop. Greedy answers are the same token by token (tests/
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from transformers import (
     LogitsProcessorList,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    RepetitionPenaltyLogitsProcessor,
 )
 
 from avst.errors import AvstError
@@ -46,6 +48,7 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def generation_config(self, end_ids: Sequence[int], pad_id: int) -> GenerationConfig:
+        """All but the repetition penalty, which `processors` apply behind the recorder."""
         greedy = self.temperature == 0
         return GenerationConfig(
             max_new_tokens=self.max_new_tokens,
@@ -54,11 +57,18 @@ class Sampling:
             top_p=None if greedy else self.top_p,
             top_k=None if greedy else self.top_k,
             min_p=None if greedy else self.min_p,
-            repetition_penalty=self.repetition_penalty,
+            repetition_penalty=1.0,
             eos_token_id=list(end_ids),
             pad_token_id=pad_id,
             bos_token_id=None,
         )
+
+    def processors(self, recorder: LogitsProcessor) -> LogitsProcessorList:
+        """What sees the scores before temperature, top-k, top-p and min-p do."""
+        found = LogitsProcessorList([recorder])
+        if self.repetition_penalty != 1.0:
+            found.append(RepetitionPenaltyLogitsProcessor(self.repetition_penalty))
+        return found
 
 
 def end_tokens(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], int]:
@@ -74,8 +84,8 @@ def end_tokens(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> tuple[li
 
 
 class _Recorder(LogitsProcessor):
-    """Keeps the log-prob of each drawn token under the policy at its temperature, before any truncation by top-k or
-    top-p: the quantity that the training forward computes, so that the two can be compared."""
+    """Keeps the log-prob of each drawn token under the policy at its temperature, before penalties and any truncation
+    by top-k or top-p: the quantity that the training forward computes, so that the two can be compared."""
 
     def __init__(self, prompt_len: int, temperature: float) -> None:
         self.prompt_len, self.temperature = prompt_len, temperature or 1.0
@@ -121,21 +131,25 @@ def rollout(
     del caches
     cache.batch_repeat_interleave(num_generations)
 
-    def left(rows: list[Tensor], fill: int) -> Tensor:
-        padded = [torch.nn.functional.pad(row, (longest - row.shape[-1], 0), value=fill) for row in rows]
+    def left(rows: list[Tensor], repeat_first: bool = False) -> Tensor:
+        padded = []
+        for row in rows:
+            fill = int(row[0]) if repeat_first else 0
+            padded.append(torch.nn.functional.pad(row, (longest - row.shape[-1], 0), value=fill))
         return torch.stack(padded, dim=-2).repeat_interleave(num_generations, dim=-2).to(model.device)
 
-    input_ids = left([p.input_ids.reshape(-1) for p in prompts], pad_id)
     recorder = _Recorder(longest, sampling.temperature)
     generate: Any = model.generate  # the class says it only of models that know they generate
-    sequences = generate(
-        input_ids=input_ids,
-        attention_mask=left([torch.ones(size, dtype=torch.long) for size in sizes], 0),
-        position_ids=left([prompt_positions(model, p) for p in prompts], 0),
-        past_key_values=cache,
-        generation_config=sampling.generation_config(end_ids, pad_id),
-        logits_processor=LogitsProcessorList([recorder]),
-    )
+    with _own_settings(model):
+        sequences = generate(
+            # filled with a token of the prompt itself: a repetition penalty must not fall on the padding token
+            input_ids=left([p.input_ids.reshape(-1) for p in prompts], repeat_first=True),
+            attention_mask=left([torch.ones(size, dtype=torch.long) for size in sizes]),
+            position_ids=left([prompt_positions(model, p) for p in prompts]),
+            past_key_values=cache,
+            generation_config=sampling.generation_config(end_ids, pad_id),
+            logits_processor=sampling.processors(recorder),
+        )
     assert isinstance(sequences, Tensor)
     drawn = sequences[:, longest:].cpu()
     logps = recorder.logps(sequences).cpu()
@@ -143,6 +157,18 @@ def rollout(
         _group(prompt, drawn[i : i + num_generations], logps[i : i + num_generations], set(end_ids))
         for prompt, i in zip(prompts, range(0, len(drawn), num_generations), strict=True)
     ]
+
+
+@contextmanager
+def _own_settings(model: PreTrainedModel) -> Iterator[None]:
+    """`generate` fills what a call leaves unset from the checkpoint's generation config (a penalty, a minimal length);
+    answers are drawn by the recipe's settings alone."""
+    theirs = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = theirs
 
 
 def _prefill(model: PreTrainedModel, prompt: Prompt) -> DynamicCache:

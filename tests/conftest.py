@@ -20,3 +20,13 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the real annotations (../shared/data) are not on this machine")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Kind -> folder of a tiny checkpoint of that family (tests/tiny_world.py), made once for all tests."""
+    from avst.models.tiny import make_tiny
+    from tests.tiny_world import SMALL
+
+    root = tmp_path_factory.mktemp("tiny_world")
+    return {kind: make_tiny(kind, root / kind, **SMALL) for kind in ("qwen2_5_vl", "qwen2_5_omni")}

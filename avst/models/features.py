@@ -15,24 +15,19 @@ from avst.models.families import placeholder_ids
 from avst.types import Prompt
 
 
-def media_features(model: PreTrainedModel, prompt: Prompt) -> dict[str, Tensor]:
-    """Modality -> embeddings (tokens of that modality, D) for one prompt.
+def media_features(model: PreTrainedModel, prompt: Prompt, modality: str) -> Tensor:
+    """Embeddings of one modality of a prompt ("image", "video" or "audio"): (its tokens, D).
 
-    A modality whose tower has no trainable parameter is computed without gradient and kept on the prompt; the others
-    are computed anew at each call, with gradient where it is on.
+    What a tower without any trainable parameter makes is computed without gradient and kept on the prompt; the others
+    run anew at each call, with gradient where it is on.
     """
-    found: dict[str, Tensor] = {}
-    for modality, (tower, encode) in _encoders(model).items():
-        if not _has(prompt.media, modality):
-            continue
-        if trainable(tower):
-            found[modality] = encode(prompt.media)
-            continue
-        if modality not in prompt.features:
-            with torch.no_grad():
-                prompt.features[modality] = encode(prompt.media)
-        found[modality] = prompt.features[modality]
-    return found
+    tower, encode = _encoders(model)[modality]
+    if trainable(tower):
+        return encode(prompt.media)
+    if modality not in prompt.features:
+        with torch.no_grad():
+            prompt.features[modality] = encode(prompt.media)
+    return prompt.features[modality]
 
 
 def embed(model: PreTrainedModel, input_ids: Tensor, prompts: list[tuple[int, Prompt]]) -> Tensor:
@@ -48,7 +43,7 @@ def embed(model: PreTrainedModel, input_ids: Tensor, prompts: list[tuple[int, Pr
             here = (prompt.input_ids.reshape(-1).to(input_ids.device) == token).nonzero().squeeze(1)
             if here.numel() == 0:
                 continue
-            features = media_features(model, prompt)[modality].to(embeds.device, embeds.dtype)
+            features = media_features(model, prompt, modality).to(embeds.device, embeds.dtype)
             if features.shape[0] != here.numel():
                 raise ValueError(
                     f"{prompt.question.id}: {here.numel()} {modality} placeholders for {features.shape[0]} features"
@@ -102,8 +97,3 @@ def _encoders(model: PreTrainedModel) -> dict[str, tuple[nn.Module, Any]]:
     if getattr(inner, "audio_tower", None) is not None:
         encoders["audio"] = (inner.audio_tower, audio)
     return encoders
-
-
-def _has(media: Mapping[str, Any], modality: str) -> bool:
-    key = {"image": "pixel_values", "video": "pixel_values_videos", "audio": "input_features"}[modality]
-    return media.get(key) is not None
