@@ -20,20 +20,19 @@ from avst.runs import run_grpo, run_sft
 from avst.scenes.settings import make_settings
 from avst.scenes.synthesise import synthesise
 
-CLIPS, EVAL_CLIPS = 300, 40
 # 10 audio tokens a second instead of the real model's 25: the same interleaving, shorter prompts
 TINY: dict[str, Any] = {"audio_tokens_per_second": 10, "max_audio_s": 8}
 
 
-def quickstart(recipe: Recipe, out: Path, say: Callable[[str], None] = print) -> Path:
+def quickstart(recipe: Recipe, out: Path, clips: int = 300, say: Callable[[str], None] = print) -> Path:
     """Run everything into `out` and return the folder of the trained model.
 
-    recipe: recipes/quickstart.yaml; its paths are set to folders of `out` here. Scenes that are there already are kept,
+    recipe: recipes/quickstart.yaml; its paths are set to folders of `out` here. Clips that are there already are kept,
     runs are made anew.
     """
-    with _stage(say, f"1/5  {CLIPS} audio-visual clips with exact annotations"):
+    with _stage(say, f"1/5  {clips} audio-visual clips with exact annotations, a seventh of them held out"):
         scenes = synthesise(
-            out / "scenes", CLIPS, recipe.seed, make_settings("quickstart"), EVAL_CLIPS, workers=os.cpu_count() or 1
+            out / "scenes", clips, recipe.seed, make_settings("quickstart"), clips // 7, workers=os.cpu_count() or 1
         )
     tiny = make_tiny("qwen2_5_omni", out / "tiny", seed=recipe.seed, **TINY)
     data = replace(
@@ -45,7 +44,7 @@ def quickstart(recipe: Recipe, out: Path, say: Callable[[str], None] = print) ->
     recipe = replace(recipe, data=data, media=replace(recipe.media, cache_dir=str(out / "cache")))
 
     with _stage(say, "2/5  cold start: supervised fine-tuning of a tiny Qwen2.5-Omni on gold answers"):
-        # random towers have yet to learn to see and hear, so nothing is frozen here; GRPO then trains the language model
+        # random towers have yet to learn to see and hear, so nothing is frozen here
         sft = replace(recipe, model=replace(recipe.model, freeze=()), output_dir=str(out / "cold_start"))
         cold = run_sft(sft, tiny, overwrite=True)
     grpo = replace(recipe, output_dir=str(out / "grpo"))
