@@ -37,6 +37,8 @@ SHELLS = ("bash", "console")
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 FOREIGN_PROGRAMS = (".venv/bin/pre-commit", "pytest", "python")
 
+ALIKE = ("try", "two")  # the runs of docs/training.md by one process and by two
+
 
 @dataclass(frozen=True)
 class Block:
@@ -113,6 +115,7 @@ def test_marked_blocks_run(page: Path, tmp_path: Path) -> None:
             shown = run(block, tmp_path)
     if page.stem == "training":
         check_figures(page, tmp_path / "runs" / "try")
+        check_processes(tmp_path / "runs")
 
 
 def run(block: Block, folder: Path) -> str:
@@ -145,6 +148,16 @@ def check_figures(page: Path, run_folder: Path) -> None:
 
     assert not [f for f in figures if not any(re.match(pattern(f), name) for name in logged)]
     assert not [name for name in logged if not any(re.match(pattern(f), name) for f in figures)]
+
+
+def check_processes(runs: Path) -> None:
+    """Two processes were one run: twice the questions a step, and each of them once."""
+    from avst.run_folder import RunFolder
+
+    asked = {name: [r["question_id"] for r in RunFolder(runs / name).completions() if r["step"] == 0] for name in ALIKE}
+    alone, together = (set(ids) for ids in asked.values())
+    assert (len(alone), len(together)) == (2, 4)
+    assert all(len(ids) == 4 * len(set(ids)) for ids in asked.values())  # num_generations
 
 
 # ---- the other commands parse ----------------------------------------------------------------------------------------
