@@ -22,12 +22,14 @@ from avst.types import Group, Prompt
 class MicroBatch:
     """The groups of one forward pass on this process.
 
-    prompts: as drawn, failed samples left out;  groups: filled by the rollout;  old_logps, ref_logps: float (ΣC,),
-    kept from iteration 0 for the later ones (the policy that sampled is the policy before the step's first update).
+    prompts: as drawn, failed samples left out;  lost: how many failed;  groups: filled by the rollout;  old_logps,
+    ref_logps: float (ΣC,), kept from iteration 0 for the later ones (the policy that sampled is the policy before the
+    step's first update).
     """
 
     step: Step
     prompts: list[Prompt]
+    lost: int = 0
     groups: list[Group] = field(default_factory=list)
     old_logps: Tensor | None = None
     ref_logps: Tensor | None = None
@@ -40,8 +42,14 @@ class MicroBatch:
         )
 
     def advantages(self) -> Tensor:
-        """(M,), in the order of the row's completions."""
-        return torch.tensor([a for g in self.groups for a in g.advantages], dtype=torch.float32)
+        """(M,), in the order of the row's completions; behind them a 0 for each completion of the lost samples.
+
+        So M is the number of completions asked for: where a loss is a mean over completions (grpo, dr_grpo, luspo,
+        sapo), a lost group weighs nothing and the others weigh no more for it, however the step is cut into
+        micro-batches and processes. dapo, cispo and vespo divide by the tokens that were written.
+        """
+        missing = self.lost * len(self.groups[0].completion_ids)
+        return torch.tensor([a for g in self.groups for a in g.advantages] + [0.0] * missing, dtype=torch.float32)
 
     def token_mask(self, row: PackedRow, drop_truncated: bool) -> Tensor:
         """bool (ΣC,): False for the tokens of truncated completions where these are left out of the loss."""
@@ -65,8 +73,9 @@ class Step:
     def of(cls, batches: list[list[Prompt | Skipped]]) -> Step:
         step = cls()
         for batch in batches:
+            prompts = [row for row in batch if isinstance(row, Prompt)]
             step.skipped += [row for row in batch if isinstance(row, Skipped)]
-            step.micro_batches.append(MicroBatch(step, [row for row in batch if isinstance(row, Prompt)]))
+            step.micro_batches.append(MicroBatch(step, prompts, lost=len(batch) - len(prompts)))
         return step
 
     @property
@@ -116,7 +125,8 @@ class Meter:
         out: dict[str, float] = {}
         for name in {n for m in others for n in m.counts}:
             count = sum(m.counts.get(name, 0.0) for m in others)
-            out[name] = sum(m.sums.get(name, 0.0) for m in others) / count if count else 0.0
+            if count:  # a mean of nothing is not 0
+                out[name] = sum(m.sums.get(name, 0.0) for m in others) / count
         for name in {n for m in others for n in m.lows}:
             out[name] = min(m.lows[name] for m in others if name in m.lows)
         for name in {n for m in others for n in m.highs}:

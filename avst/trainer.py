@@ -205,15 +205,19 @@ class GRPOTrainer(Trainer):
 
     def _advantages(self, groups: list[Group]) -> None:
         """Group-relative advantages. With scale_rewards="batch" the spread is that of all processes' groups."""
-        mine = [g.totals for g in groups]
+        mine = torch.tensor([g.totals for g in groups], dtype=torch.float64)
+        if not groups:
+            mine = mine.reshape(0, self.num_generations)
         asked = self.args.scale_rewards
         scale = asked if isinstance(asked, str) else ("group" if asked else "none")
-        everyone = gather_object(mine) if scale == "batch" and self.accelerator.num_processes > 1 else mine
-        if not everyone:
+        everyone, first = mine, 0
+        if scale == "batch" and self.accelerator.num_processes > 1:
+            parts = gather_object([mine])
+            everyone, first = torch.cat(parts), sum(len(part) for part in parts[: self.accelerator.process_index])
+        if not groups:
             return
-        first = sum(gather_object([len(mine)])[: self.accelerator.process_index]) if everyone is not mine else 0
-        values = advantages(torch.tensor(everyone, dtype=torch.float64), scale)[first : first + len(mine)]
-        for group, row, flat in zip(groups, values.tolist(), no_spread(torch.tensor(mine)).tolist(), strict=True):
+        values = advantages(everyone, scale)[first : first + len(groups)]
+        for group, row, flat in zip(groups, values.tolist(), no_spread(mine).tolist(), strict=True):
             group.advantages = row
             self.meter.mean("frac_reward_zero_std", float(flat))
 
@@ -243,17 +247,16 @@ class GRPOTrainer(Trainer):
                 micro.ref_logps = self.reference.logps(model, inner, row, self.args.temperature)
         with self.meter.phase("forward"):
             out = model(packed=row, temperature=self.args.temperature)
-        result = self._policy_loss(micro, row, out["logps"])
+        mask = micro.token_mask(row, self.args.mask_truncated_completions or not micro.prompts).to(out["logps"].device)
+        result = self._policy_loss(micro, row, out["logps"], mask)
         if micro.old_logps is None and self.args.num_iterations > 1:
             micro.old_logps = out["logps"].detach()
-        log_loss(self.meter, result, out["entropies"])
+        log_loss(self.meter, result, out["entropies"][mask])
         return result.loss
 
-    def _policy_loss(self, micro: MicroBatch, row: Any, logps: Tensor) -> LossOutput:
+    def _policy_loss(self, micro: MicroBatch, row: Any, logps: Tensor, mask: Tensor) -> LossOutput:
         device = logps.device
         lengths = torch.tensor(row.lengths, device=device)
-        blank = not micro.prompts
-        mask = micro.token_mask(row, self.args.mask_truncated_completions or blank).to(device)
         tokens = step_tokens(torch.tensor(micro.step.tokens), self.accelerator.num_processes)
         return policy_loss(
             logps,

@@ -14,6 +14,7 @@ from torch import Tensor
 from trl import GRPOConfig
 
 from avst.data import Skipped
+from avst.models.families import unwrapped
 from avst.models.loading import freeze_towers
 from avst.plugins import RewardSpec
 from avst.prompt import PromptBuilder
@@ -68,6 +69,7 @@ def make_trainer(
     peft_config: Any = None,
     completion_sink: Any = None,
     freeze: Sequence[str] = (),
+    processing_class: Any = None,
     **options: Any,
 ) -> GRPOTrainer:
     """A trainer in float64 on the CPU that reports to nobody, by plain SGD: a step is the gradient itself.
@@ -75,7 +77,7 @@ def make_trainer(
     options are GRPOConfig's; one prompt a micro-batch unless they say otherwise.
     """
     model = load_grouped(folder) if model is None else model
-    freeze_towers(model, freeze)
+    freeze_towers(unwrapped(model), freeze)
     defaults: dict[str, Any] = {
         "output_dir": str(out),
         "report_to": "none",
@@ -104,6 +106,7 @@ def make_trainer(
         prompts=builder or make_builder(folder),
         peft_config=peft_config,
         completion_sink=completion_sink,
+        processing_class=processing_class,
     )
 
 

@@ -1,0 +1,88 @@
+"""Run by torchrun from tests/test_trainer_processes.py: every case on this many processes, weights and logs to files.
+
+    torchrun --nproc_per_node 2 tests/scripts/grpo_processes.py CHECKPOINTS OUT
+
+The cases and `run_case` are imported by the test, which runs the same steps in one process.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model
+
+from avst.models.loading import lora_config
+from tests.grpo_world import clip_rows, make_trainer, weights
+from tests.tiny_world import load_grouped
+
+# Options of GRPOConfig; kind, lora, freeze, silent and skipped say of what model and on what rows. Rows 0 and 1 make
+# the first step, 2 and 3 the second.
+CASES: dict[str, dict[str, Any]] = {
+    "dapo, KL": {"kind": "qwen2_5_omni", "loss_type": "dapo", "beta": 0.04},
+    "grpo, two iterations": {
+        "kind": "qwen2_5_vl",
+        "loss_type": "grpo",
+        "beta": 0.04,
+        "num_iterations": 2,
+        "max_steps": 4,
+    },
+    "batch scale, one rank without media": {
+        "kind": "qwen2_5_omni",
+        "scale_rewards": "batch",
+        "silent": (1,),
+    },
+    "one rank's only clip failed": {
+        "kind": "qwen2_5_omni",
+        "loss_type": "dapo",
+        "beta": 0.04,
+        "scale_rewards": "batch",
+        "skipped": (1, 2),
+    },
+    "every clip of a step failed": {"kind": "qwen2_5_vl", "loss_type": "dr_grpo", "skipped": (0, 1)},
+    "LoRA, KL": {"kind": "qwen2_5_vl", "beta": 0.04, "lora": True},
+    "frozen towers, checkpointing": {
+        "kind": "qwen2_5_omni",
+        "loss_type": "bnpo",
+        "freeze": ("vision", "audio"),
+        "gradient_checkpointing": True,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "silent": (1,),
+    },
+}
+
+
+def run_case(name: str, checkpoints: Path, out: Path, accumulation: int) -> dict[str, Any]:
+    """Two steps (more where the case says so) over two micro-batches each, on however many processes this is."""
+    options = dict(CASES[name])
+    folder = checkpoints / options.pop("kind")
+    rows = clip_rows(folder, 4, options.pop("skipped", ()), options.pop("silent", ()))
+    if options.pop("lora", False):
+        torch.manual_seed(0)
+        base = load_grouped(folder)
+        options["model"] = get_peft_model(base, lora_config(base, r=4)).double()
+    options = {"max_steps": 2, "gradient_accumulation_steps": accumulation, **options}
+    trainer = make_trainer(folder, out, rows, **options)
+    first: list[dict[str, torch.Tensor]] = []
+    step = trainer.training_step
+
+    def keep_first(*args: Any, **kwargs: Any) -> Any:
+        if trainer.state.global_step == 1 and not first:
+            first.append(weights(trainer))
+        return step(*args, **kwargs)
+
+    trainer.training_step = keep_first  # type: ignore[method-assign]
+    trainer.train()
+    return {"first": first[0], "last": weights(trainer), "logs": trainer.state.log_history}
+
+
+if __name__ == "__main__":
+    checkpoints, out = Path(sys.argv[1]), Path(sys.argv[2])
+    torch.set_num_threads(1)
+    for number, name in enumerate(CASES):
+        result = run_case(name, checkpoints, out / f"case{number}", accumulation=1)
+        torch.save(result, out / f"case{number}-rank{os.environ['RANK']}.pt")
+    torch.distributed.destroy_process_group()

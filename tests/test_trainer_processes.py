@@ -1,0 +1,57 @@
+"""Two processes (torchrun, gloo) take the step that one process takes over the same questions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import ROOT
+from tests.scripts.grpo_processes import CASES, run_case
+
+
+@pytest.fixture(scope="module")
+def two_processes(tiny_folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    """Case -> what each rank was left with."""
+    out = tmp_path_factory.mktemp("two")
+    checkpoints = tiny_folders["qwen2_5_vl"].parent
+    script = ROOT / "tests" / "scripts" / "grpo_processes.py"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*launch, str(script), str(checkpoints), str(out)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return {
+        name: [torch.load(out / f"case{number}-rank{rank}.pt", weights_only=False) for rank in range(2)]
+        for number, name in enumerate(CASES)
+    }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_take_the_step_of_one(
+    tiny_folders: dict[str, Path], two_processes: dict[str, list[Any]], tmp_path: Path, case: str
+) -> None:
+    """Weights after the first and the last step, and what was logged; one process takes the same micro-batches one
+    after the other."""
+    wanted = run_case(case, tiny_folders["qwen2_5_vl"].parent, tmp_path, accumulation=2)
+    ours, other = two_processes[case]
+    for when in ("first", "last"):
+        for name, value in wanted[when].items():
+            torch.testing.assert_close(ours[when][name], value, rtol=1e-9, atol=1e-10, msg=f"{when}: {name}")
+            assert torch.equal(ours[when][name], other[when][name]), f"{when}: the ranks differ in {name}"
+    moved = [(wanted["last"][name] - value).abs().max() for name, value in wanted["first"].items()]
+    assert max(moved) > 1e-6
+    for mine, theirs in zip(ours["logs"], wanted["logs"], strict=True):
+        for name in mine.keys() | theirs.keys():
+            if not any(word in name for word in ("second", "runtime", "flos")):
+                assert mine[name] == pytest.approx(theirs[name], rel=1e-5, abs=1e-7), name
