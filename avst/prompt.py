@@ -26,6 +26,7 @@ from transformers.video_utils import VideoMetadata
 
 from avst.answer import map_boxes, parse, render
 from avst.errors import AvstError
+from avst.interleave import steady_fps
 from avst.media import probe
 from avst.models.families import Family
 from avst.tasks.r_avst import SYSTEM_PROMPT, prompt_text
@@ -178,14 +179,14 @@ class PromptBuilder:
                 f"{path}: {len(audio) / rate:.1f} s of sound; this model's processor cuts at {most / rate:g} s"
             )
         if video:
-            metadata = VideoMetadata(
-                total_num_frames=len(clip.frames), fps=clip.fps, frames_indices=list(range(len(clip.frames)))
-            )
+            n_frames, pair = len(clip.frames), self.processor.video_processor.temporal_patch_size
+            fps = clip.fps if audio is None else steady_fps(clip.fps, n_frames, self.audio_clock, pair)
+            metadata = VideoMetadata(total_num_frames=n_frames, fps=fps, frames_indices=list(range(n_frames)))
             arguments["videos"] = [torch.from_numpy(clip.frames.copy()).permute(0, 3, 1, 2)]
             arguments["videos_kwargs"] = {
                 "do_sample_frames": False,
                 "do_resize": False,
-                "fps": clip.fps,
+                "fps": fps,
                 "video_metadata": [metadata],
             }
         if audio is not None:
