@@ -117,7 +117,9 @@ def pack(
         segments.append(part)
         ids.append(prompt.input_ids.reshape(-1).cpu())
         places.append(place.cpu())
-        behind = int(place.max()) + 1  # answers continue right behind the largest prompt position on every axis
+        # Answers go on right behind the prompt's last token, as in generation. That is not always the largest position:
+        # Qwen2.5-VL sets the text behind a clip by the clip's width and height, and time may reach further.
+        behind = int(place[:, -1].max()) + 1
         last_of_prompt = start + prompt_len - 1
         token = part.answers_start
         for answer in answers:

@@ -59,7 +59,13 @@ def mixed(builder: PromptBuilder) -> Groups:
     return prompts, answers
 
 
-CASES: dict[str, Callable[[PromptBuilder], Groups]] = {"video": video, "mixed": mixed}
+def slow(builder: PromptBuilder) -> Groups:
+    """A long clip at a slow clock, in small frames: time runs past the positions of the text behind it (in VL)."""
+    prompt = builder.build(make_question(), make_clip(240.0, sound=False, fps=0.05, size=(28, 28)))
+    return [prompt], [[text_tokens(prompt, n, n) for n in (4, 2)]]
+
+
+CASES: dict[str, Callable[[PromptBuilder], Groups]] = {"video": video, "mixed": mixed, "slow": slow}
 
 
 def row_of(model: Any, groups: Groups) -> PackedRow:
@@ -108,6 +114,14 @@ def test_packed_equals_repeated(tiny_folders: dict[str, Path], kind: str, case: 
     torch.testing.assert_close(packed, wanted, rtol=1e-6, atol=1e-9)
     assert wanted.std() > 0.1, "the model says the same of every token, so nothing is tested"
     assert_same_gradients(gradients(ours, packed), gradients(theirs, wanted))
+
+
+def test_the_slow_clip_is_a_case_of_its_own(tiny_folders: dict[str, Path]) -> None:
+    """In VL its largest position is not that of the prompt's last token."""
+    folder = tiny_folders["qwen2_5_vl"]
+    (prompt,), _ = slow(make_builder(folder))
+    positions = prompt_positions(load_plain(folder), prompt)
+    assert positions.max() > positions[:, -1].max() + 20
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
