@@ -7,12 +7,14 @@ seconds per grid and the interleaving of audio and video for itself.
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from avst.errors import AvstError
-from avst.models.families import placeholder_ids, prompt_positions
+from avst.models.families import prompt_positions
 from avst.models.packing import pack
 from avst.types import Group, Prompt
 
@@ -31,10 +33,10 @@ def check_paths(model: PreTrainedModel, group: Group, temperature: float) -> dic
     packed: Tensor = model(packed=row, temperature=temperature)["logps"].cpu()
     sampled = torch.tensor([logp for one in group.sampled_logps for logp in one])
     gaps = {"rollout": float((packed - sampled).abs().mean())}
-    first = group.completion_ids[0]
-    if not set(first) & set(placeholder_ids(model.config).values()):  # the plain forward would take them for media
-        plain = _plain_logps(model, group.prompt, first, temperature).cpu()
-        gaps["plain forward"] = float((packed[: len(first)] - plain).abs().mean())
+    answer, which = _plain_beginning(model, group)
+    if answer:
+        plain = _plain_logps(model, group.prompt, answer, temperature).cpu()
+        gaps["plain forward"] = float((packed.split(row.lengths)[which][: len(answer)] - plain).abs().mean())
     bound = TOLERANCE.get(model.dtype, 0.1)
     for path, gap in gaps.items():
         if not gap <= bound:  # NaN is a mismatch too
@@ -44,6 +46,19 @@ def check_paths(model: PreTrainedModel, group: Group, temperature: float) -> dic
                 f"in {model.dtype}"
             )
     return gaps
+
+
+def _plain_beginning(model: PreTrainedModel, group: Group) -> tuple[list[int], int]:
+    """The longest beginning of an answer without media marks, and which answer it is: the plain forward would take
+    marks that the policy happened to sample for another clip, and look for it."""
+    marks = {value for name, value in model.config.to_dict().items() if _is_mark(name)}
+    beginnings = [list(takewhile(lambda token: token not in marks, ids)) for ids in group.completion_ids]
+    which = max(range(len(beginnings)), key=lambda i: len(beginnings[i]))
+    return beginnings[which], which
+
+
+def _is_mark(name: str) -> bool:
+    return name.endswith(("_token_id", "_token_index")) and name.split("_")[0] in ("image", "video", "audio", "vision")
 
 
 def _plain_logps(model: PreTrainedModel, prompt: Prompt, answer: list[int], temperature: float) -> Tensor:
