@@ -29,6 +29,7 @@ SUPPORTED: frozenset[str] = frozenset(
         "repetition_penalty",
         # advantages and loss
         "scale_rewards",
+        "multi_objective_aggregation",
         "loss_type",
         "beta",
         "use_bias_correction_kl",
@@ -37,6 +38,7 @@ SUPPORTED: frozenset[str] = frozenset(
         "delta",
         "importance_sampling_level",
         "mask_truncated_completions",
+        "top_entropy_quantile",
         "off_policy_mask_threshold",
         "sapo_temperature_neg",
         "sapo_temperature_pos",
@@ -69,8 +71,6 @@ REFUSED: dict[str, str] = {
     "generation_kwargs": "rollouts read temperature, top_p, top_k, min_p and repetition_penalty, and nothing else",
     "cache_implementation": "rollouts continue from the prompt's prefilled cache, whose kind is fixed",
     "reward_weights": "weights differ by task, so they stand in the recipe beside each reward",
-    "multi_objective_aggregation": "rewards are weighted and summed, then normalised",
-    "top_entropy_quantile": "every token of an answer keeps its policy term",
     "use_vllm": _VLLM,
     "vllm_mode": _VLLM,
     "vllm_model_impl": _VLLM,
@@ -144,5 +144,11 @@ def refuse_unsupported(config: Any) -> None:
             f"steps_per_generation={config.steps_per_generation} is not supported: the prompts of one optimizer step "
             f"are rolled out together, so it is gradient_accumulation_steps={config.gradient_accumulation_steps}"
         )
+    if config.multi_objective_aggregation not in (known := ("sum_then_normalize", "normalize_then_sum")):
+        complaints.append(
+            f"multi_objective_aggregation={config.multi_objective_aggregation!r} is none of {', '.join(known)}"
+        )
+    if not 0.0 <= config.top_entropy_quantile <= 1.0:
+        complaints.append(f"top_entropy_quantile={config.top_entropy_quantile!r} is not a share between 0 and 1")
     if complaints:
         raise AvstError("; ".join(complaints))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from transformers import PreTrainedModel
 from avst.data import Skipped
 from avst.models.families import prompt_positions
 from avst.models.packing import PackedRow, pack
+from avst.plugins import RewardSpec
 from avst.types import Group, Prompt
 
 
@@ -85,6 +87,20 @@ class Step:
     @property
     def groups(self) -> list[Group]:
         return [group for micro in self.micro_batches for group in micro.groups]
+
+
+def rewards_by_function(groups: list[Group], specs: Sequence[RewardSpec], size: int) -> tuple[Tensor, Tensor]:
+    """(rewards (Q, G, K), NaN where one abstained; weights (Q, 1, K), 0 where a reward does not ask about the task)."""
+    rewards = [
+        [math.nan if (value := one[spec.name]) is None else value for spec in specs]
+        for g in groups
+        for one in g.rewards
+    ]
+    weights = [[spec.weight_for(g.prompt.question.task) or 0.0 for spec in specs] for g in groups]
+    return (
+        torch.tensor(rewards, dtype=torch.float64).reshape(-1, size, len(specs)),
+        torch.tensor(weights, dtype=torch.float64).reshape(-1, 1, len(specs)),
+    )
 
 
 class Meter:

@@ -24,16 +24,26 @@ from trl import GRPOConfig
 
 from avst.data import Reused, StepRows, StepSampler
 from avst.errors import AvstError
-from avst.grpo import LossConfig, LossOutput, advantages, no_spread, policy_loss
+from avst.grpo import (
+    LossConfig,
+    LossOutput,
+    advantages,
+    decoupled_advantages,
+    high_entropy_mask,
+    no_spread,
+    policy_loss,
+)
 from avst.grpo_losses import Normaliser, step_tokens
 from avst.grpo_options import refuse_unsupported
 from avst.models.families import unwrapped
+from avst.models.packing import PackedRow
+from avst.models.policy import Logps
 from avst.prompt import PromptBuilder
 from avst.reference import Reference
 from avst.rollout import Sampling, end_tokens, rollout
 from avst.scoring import Score, Scorer
 from avst.startup import check_paths
-from avst.step import Meter, MicroBatch, Step
+from avst.step import Meter, MicroBatch, Step, rewards_by_function
 from avst.step_log import completion_rows, log_loss, log_rollout
 from avst.types import Answer, Group, Prompt, Question
 
@@ -204,22 +214,27 @@ class GRPOTrainer(Trainer):
             group.totals = [score.total for score in mine]
 
     def _advantages(self, groups: list[Group]) -> None:
-        """Group-relative advantages. With scale_rewards="batch" the spread is that of all processes' groups."""
-        mine = torch.tensor([g.totals for g in groups], dtype=torch.float64)
-        if not groups:
-            mine = mine.reshape(0, self.num_generations)
-        asked = self.args.scale_rewards
-        scale = asked if isinstance(asked, str) else ("group" if asked else "none")
-        everyone, first = mine, 0
-        if scale == "batch" and self.accelerator.num_processes > 1:
-            parts = gather_object([mine])
-            everyone, first = torch.cat(parts), sum(len(part) for part in parts[: self.accelerator.process_index])
-        if not groups:
-            return
-        values = advantages(everyone, scale)[first : first + len(groups)]
-        for group, row, flat in zip(groups, values.tolist(), no_spread(mine).tolist(), strict=True):
+        """Group-relative advantages. What is taken over the batch (scale_rewards="batch", normalize_then_sum) is taken
+        over all processes' groups."""
+        totals = torch.tensor([g.totals for g in groups], dtype=torch.float64).reshape(-1, self.num_generations)
+        if self.args.multi_objective_aggregation == "normalize_then_sum":
+            rewards, weights = rewards_by_function(groups, self.scorer.specs, self.num_generations)
+            (every_reward, first), (every_weight, _) = self._everyone(rewards), self._everyone(weights)
+            values = decoupled_advantages(every_reward, every_weight)
+        else:
+            asked = self.args.scale_rewards
+            scale = asked if isinstance(asked, str) else ("group" if asked else "none")
+            everyone, first = self._everyone(totals) if scale == "batch" else (totals, 0)
+            values = advantages(everyone, scale)
+        mine = values[first : first + len(groups)].tolist()
+        for group, row, flat in zip(groups, mine, no_spread(totals).tolist(), strict=True):
             group.advantages = row
             self.meter.mean("frac_reward_zero_std", float(flat))
+
+    def _everyone(self, mine: Tensor) -> tuple[Tensor, int]:
+        """The rows of all processes, and where this one's begin."""
+        parts = gather_object([mine]) if self.accelerator.num_processes > 1 else [mine]
+        return torch.cat(parts), sum(len(part) for part in parts[: self.accelerator.process_index])
 
     def _blank(self, model: PreTrainedModel) -> Group:
         """A group that weighs nothing, for a micro-batch whose samples all failed: every process runs every forward."""
@@ -248,14 +263,14 @@ class GRPOTrainer(Trainer):
         with self.meter.phase("forward"):
             out = model(packed=row, temperature=self.args.temperature)
         mask = micro.token_mask(row, self.args.mask_truncated_completions or not micro.prompts).to(out["logps"].device)
-        result = self._policy_loss(micro, row, out["logps"], mask)
+        result = self._policy_loss(micro, row, out, mask)
         if micro.old_logps is None and self.args.num_iterations > 1:
             micro.old_logps = out["logps"].detach()
         log_loss(self.meter, result, out["entropies"][mask])
         return result.loss
 
-    def _policy_loss(self, micro: MicroBatch, row: Any, logps: Tensor, mask: Tensor) -> LossOutput:
-        device = logps.device
+    def _policy_loss(self, micro: MicroBatch, row: PackedRow, out: Logps, mask: Tensor) -> LossOutput:
+        logps, device = out["logps"], out["logps"].device
         lengths = torch.tensor(row.lengths, device=device)
         tokens = step_tokens(torch.tensor(micro.step.tokens), self.accelerator.num_processes)
         return policy_loss(
@@ -267,7 +282,16 @@ class GRPOTrainer(Trainer):
             self.loss_config,
             Normaliser(self.current_gradient_accumulation_steps, tokens.to(device)),
             token_mask_L=mask,
+            policy_mask_L=self._most_uncertain(out["entropies"], mask),
         )
+
+    def _most_uncertain(self, entropies: Tensor, mask: Tensor) -> Tensor | None:
+        """top_entropy_quantile: the tokens that keep their policy term, by a threshold over all processes' tokens."""
+        share = self.args.top_entropy_quantile
+        if share >= 1.0:
+            return None
+        pool, _ = self._everyone(entropies[mask].cpu())
+        return high_entropy_mask(entropies, share, pool.to(entropies.device))
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         with self.meter.phase("step"):

@@ -129,6 +129,31 @@ def test_advantages(tiny_folders: dict[str, Path], tmp_path: Path, scale: str | 
     assert len(set(totals.std(1).tolist())) > 1
 
 
+def test_rewards_normalised_one_by_one(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
+    """multi_objective_aggregation="normalize_then_sum", by hand: each reward in its group, the weighted sum over the
+    batch. The second reward asks about spatial questions alone and abstains on one of their answers."""
+    folder = tiny_folders["qwen2_5_vl"]
+    builder = make_builder(folder)
+    questions = [make_question(0), make_question(1, "Where?", "spatial")]
+
+    def lengths(prompts: Any, completions: Any, completion_ids: Any, **columns: Any) -> list[float | None]:
+        return [len(ids) / 8 for ids in completion_ids[:-1]] + [None]
+
+    rewards = [RewardSpec("sevenths", sevenths, 1.0), RewardSpec("lengths", lengths, {"spatial": 0.5})]
+    rows = [builder.build_text(question) for question in questions]
+    options = {"multi_objective_aggregation": "normalize_then_sum", "per_device_train_batch_size": 2 * G}
+    trainer = make_trainer(folder, tmp_path, rows, rewards=rewards, **options)
+    (micro,) = micro_batches(trainer, [rows])
+    first = totals_of(questions)
+    parts = (first - first.mean(1, keepdim=True)) / (first.std(1, keepdim=True) + 1e-4)
+    long = torch.tensor([len(ids) / 8 for ids in given_answers(questions[1])[:-1]], dtype=torch.float64)
+    assert long.std() > 0
+    parts[1, :-1] += 0.5 * (long - long.mean()) / (long.std() + 1e-4)
+    wanted = (parts - parts.mean()) / (parts.std() + 1e-4)
+    got = torch.tensor([group.advantages for group in micro.groups], dtype=torch.float64)
+    torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-12)
+
+
 def test_small_spreads_are_told_from_none() -> None:
     """Rewards of 1e6 that differ by 0.01 are the same number in float32."""
     rows = torch.tensor([[1e6, 1e6 + 0.01], [0.1 + 0.2, 0.1 + 0.2]], dtype=torch.float64)

@@ -21,6 +21,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "bnpo": {"loss_type": "bnpo"},
     "cispo": {"loss_type": "cispo", "epsilon_high": 1.1},
     "sequence": {"loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon": 0.01},
+    "top entropy": {"loss_type": "dapo", "top_entropy_quantile": 0.4},
     "clipped, without truncated": {
         "loss_type": "dapo",
         "epsilon": 0.05,

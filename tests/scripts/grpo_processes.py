@@ -42,6 +42,11 @@ CASES: dict[str, dict[str, Any]] = {
         "scale_rewards": "batch",
         "skipped": (1, 2),
     },
+    "normalize then sum": {
+        "kind": "qwen2_5_vl",
+        "multi_objective_aggregation": "normalize_then_sum",
+        "skipped": (3,),
+    },
     "every clip of a step failed": {"kind": "qwen2_5_vl", "loss_type": "dr_grpo", "skipped": (0, 1)},
     "LoRA, KL": {"kind": "qwen2_5_vl", "beta": 0.04, "lora": True},
     "frozen towers, checkpointing": {
