@@ -57,7 +57,7 @@ COMMANDS = {
     ),
     "eval": Command(
         "greedy answers for a split, and the tables of the paper",
-        ("avst eval recipes/quickstart.yaml --checkpoint runs/quickstart/final",),
+        ("avst eval recipes/quickstart.yaml --checkpoint runs/quickstart/grpo/final",),
     ),
     "quickstart": Command(
         "scenes, cold start, GRPO, table and plot on a tiny model, in minutes on two cores",

@@ -18,8 +18,14 @@ from avst.run_folder import RunFolder
 from avst.sft import SFTTrainer
 from avst.trainer import GRPOTrainer
 
-# what a recipe may leave unsaid; the classes' own defaults would write to the network and fill the disk
-QUIET = {"report_to": "none", "save_strategy": "no", "dataloader_pin_memory": torch.cuda.is_available()}
+# What a recipe may leave unsaid. The classes' own defaults would write to the network and fill the disk, and without
+# use_cpu every process of a torchrun on CPU would take itself for the only one.
+UNSAID = {
+    "report_to": "none",
+    "save_strategy": "no",
+    "use_cpu": not torch.accelerator.is_available(),
+    "dataloader_pin_memory": torch.accelerator.is_available(),
+}
 
 
 def run_grpo(
@@ -28,9 +34,13 @@ def run_grpo(
     """Train by GRPO; returns the folder of the last weights. All that can be wrong with the recipe is found first."""
     # the library renames the option; the recipes keep the name that the oldest supported version knows
     warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
-    args = grpo_config(replace(recipe, grpo={**QUIET, "logging_steps": 1, **recipe.grpo}))
+    args = grpo_config(replace(recipe, grpo={**UNSAID, "logging_steps": 1, **recipe.grpo}))
     scorer = assemble.scorer(recipe)
     folder = _folder(recipe, "train", overwrite)
+    if resume == "latest":
+        resume = get_last_checkpoint(str(folder.path))
+        if resume is None:
+            raise AvstError(f"{folder.path}: --resume, but there is no checkpoint in this run (see grpo.save_steps)")
     set_seed(recipe.seed)
     parts = assemble.policy(recipe, checkpoint)
     trainer = GRPOTrainer(
@@ -48,7 +58,9 @@ def run_grpo(
 
 def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: bool = False) -> Path:
     """Train on gold answers; returns the folder of the last weights."""
-    args = sft_config(replace(recipe, sft={**QUIET, "logging_steps": 10, "remove_unused_columns": False, **recipe.sft}))
+    args = sft_config(
+        replace(recipe, sft={**UNSAID, "logging_steps": 10, "remove_unused_columns": False, **recipe.sft})
+    )
     folder = _folder(recipe, "sft", overwrite)
     set_seed(recipe.seed)
     parts = assemble.policy(recipe, checkpoint)
@@ -76,11 +88,9 @@ def _folder(recipe: Recipe, command: str, overwrite: bool) -> RunFolder:
 
 def _train(trainer: Trainer, folder: RunFolder, resume: str | None) -> Path:
     logs.install(trainer, folder)
-    if resume == "latest":
-        resume = get_last_checkpoint(str(folder.path)) if folder.path.is_dir() else None
-        if resume is None:
-            raise AvstError(f"{folder.path}: --resume, but there is no checkpoint in this run (see grpo.save_steps)")
     trainer.train(resume_from_checkpoint=resume)
     final = folder.path / "final"
     trainer.save_model(str(final))
+    if processes().is_main_process:
+        print(f"saved {final}")
     return final

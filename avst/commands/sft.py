@@ -20,6 +20,5 @@ def run(args: argparse.Namespace) -> int:
         recipe = replace(recipe, output_dir=f"{recipe.output_dir}-sft")
     from avst.runs import run_sft
 
-    final = run_sft(recipe, checkpoint=args.model, overwrite=args.overwrite)
-    print(f"saved {final}")
+    run_sft(recipe, checkpoint=args.model, overwrite=args.overwrite)
     return 0

@@ -24,6 +24,5 @@ def run(args: argparse.Namespace) -> int:
     recipe = recipe_from(args)
     from avst.runs import run_grpo
 
-    final = run_grpo(recipe, checkpoint=args.model, overwrite=args.overwrite, resume=args.resume)
-    print(f"saved {final}")
+    run_grpo(recipe, checkpoint=args.model, overwrite=args.overwrite, resume=args.resume)
     return 0
