@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import Trainer
 from trl import GRPOConfig
 
 from avst.data import Skipped
@@ -132,7 +133,7 @@ def micro_batches(trainer: GRPOTrainer, batches: Sequence[Sequence[Any]]) -> lis
     return [trainer._prepare_inputs(micro) for micro in step.micro_batches]
 
 
-def weights(trainer: GRPOTrainer) -> dict[str, Tensor]:
+def weights(trainer: Trainer) -> dict[str, Tensor]:
     model = trainer.accelerator.unwrap_model(trainer.model)
     return {name: p.detach().clone() for name, p in model.named_parameters()}
 

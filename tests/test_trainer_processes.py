@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-from tests.scripts.grpo_processes import CASES, run_case
+from tests.scripts.grpo_processes import CASES, run_case, run_sft
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +31,10 @@ def two_processes(tiny_folders: dict[str, Path], tmp_path_factory: pytest.TempPa
         timeout=400,
     )
     assert done.returncode == 0, done.stderr[-4000:]
+    files = {name: f"case{number}" for number, name in enumerate(CASES)} | {"sft": "sft"}
     return {
-        name: [torch.load(out / f"case{number}-rank{rank}.pt", weights_only=False) for rank in range(2)]
-        for number, name in enumerate(CASES)
+        name: [torch.load(out / f"{file}-rank{rank}.pt", weights_only=False) for rank in range(2)]
+        for name, file in files.items()
     }
 
 
@@ -55,3 +56,13 @@ def test_two_processes_take_the_step_of_one(
         for name in mine.keys() | theirs.keys():
             if not any(word in name for word in ("second", "runtime", "flos")):
                 assert mine[name] == pytest.approx(theirs[name], rel=1e-5, abs=1e-7), name
+
+
+def test_supervised_steps_too(
+    tiny_folders: dict[str, Path], two_processes: dict[str, list[Any]], tmp_path: Path
+) -> None:
+    wanted = run_sft(tiny_folders["qwen2_5_vl"].parent, tmp_path, accumulation=2)
+    ours, other = two_processes["sft"]
+    for name, value in wanted.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-9, atol=1e-10, msg=name)
+        assert torch.equal(ours[name], other[name]), f"the ranks differ in {name}"

@@ -15,12 +15,15 @@ from typing import Any
 import torch
 from peft import get_peft_model
 
+from avst.data import Skipped
 from avst.models.loading import lora_config
-from tests.grpo_world import clip_rows, make_trainer, weights
+from tests.grpo_world import G, clip_rows, make_trainer, weights
+from tests.test_sft import make_trainer as make_sft_trainer
+from tests.test_sft import rows_of
 from tests.tiny_world import load_grouped
 
-# Options of GRPOConfig; kind, lora, freeze, silent and skipped say of what model and on what rows. Rows 0 and 1 make
-# the first step, 2 and 3 the second.
+# Options of GRPOConfig; kind, lora, freeze, silent and skipped say of what model and on what rows; at_once: one process
+# takes both prompts of a step as one micro-batch. Rows 0 and 1 make the first step, 2 and 3 the second.
 CASES: dict[str, dict[str, Any]] = {
     "dapo, KL": {"kind": "qwen2_5_omni", "loss_type": "dapo", "beta": 0.04},
     "grpo, two iterations": {
@@ -42,6 +45,7 @@ CASES: dict[str, dict[str, Any]] = {
         "scale_rewards": "batch",
         "skipped": (1, 2),
     },
+    "top entropy": {"kind": "qwen2_5_vl", "top_entropy_quantile": 0.4, "at_once": True},
     "normalize then sum": {
         "kind": "qwen2_5_vl",
         "multi_objective_aggregation": "normalize_then_sum",
@@ -65,6 +69,8 @@ def run_case(name: str, checkpoints: Path, out: Path, accumulation: int) -> dict
     options = dict(CASES[name])
     folder = checkpoints / options.pop("kind")
     rows = clip_rows(folder, 4, options.pop("skipped", ()), options.pop("silent", ()))
+    if options.pop("at_once", False):  # the quantile is taken over a micro-batch of all processes, as in TRL
+        options["per_device_train_batch_size"], accumulation = G * accumulation, 1
     if options.pop("lora", False):
         torch.manual_seed(0)
         base = load_grouped(folder)
@@ -84,10 +90,21 @@ def run_case(name: str, checkpoints: Path, out: Path, accumulation: int) -> dict
     return {"first": first[0], "last": weights(trainer), "logs": trainer.state.log_history}
 
 
+def run_sft(checkpoints: Path, out: Path, accumulation: int) -> dict[str, torch.Tensor]:
+    """Two supervised steps over two clips each; the second clip could not be decoded, so that one rank has none."""
+    folder = checkpoints / "qwen2_5_omni"
+    rows: list[Any] = rows_of(folder)
+    rows[1] = Skipped("clip1", "a test")
+    trainer = make_sft_trainer(folder, out, rows, 1, accumulation)
+    trainer.train()
+    return weights(trainer)
+
+
 if __name__ == "__main__":
     checkpoints, out = Path(sys.argv[1]), Path(sys.argv[2])
     torch.set_num_threads(1)
     for number, name in enumerate(CASES):
         result = run_case(name, checkpoints, out / f"case{number}", accumulation=1)
         torch.save(result, out / f"case{number}-rank{os.environ['RANK']}.pt")
+    torch.save(run_sft(checkpoints, out / "sft", accumulation=1), out / f"sft-rank{os.environ['RANK']}.pt")
     torch.distributed.destroy_process_group()
