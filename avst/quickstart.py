@@ -24,7 +24,7 @@ from avst.scenes.synthesise import synthesise
 TINY: dict[str, Any] = {"audio_tokens_per_second": 10, "max_audio_s": 8}
 
 
-def quickstart(recipe: Recipe, out: Path, clips: int = 300, say: Callable[[str], None] = print) -> Path:
+def quickstart(recipe: Recipe, out: Path, clips: int = 350, say: Callable[[str], None] = print) -> Path:
     """Run everything into `out` and return the folder of the trained model.
 
     recipe: recipes/quickstart.yaml; its paths are set to folders of `out` here. Clips that are there already are kept,

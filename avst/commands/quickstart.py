@@ -13,7 +13,7 @@ from avst.errors import AvstError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a key of the recipe")
     parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), metavar="DIR", help="default %(default)s")
-    parser.add_argument("--clips", type=int, default=300, metavar="N", help="how many are made (default %(default)s)")
+    parser.add_argument("--clips", type=int, default=350, metavar="N", help="how many are made (default %(default)s)")
     parser.add_argument("--recipe", type=Path, metavar="FILE", help="default: recipes/quickstart.yaml of the checkout")
 
 

@@ -73,14 +73,14 @@ def _plain(value: Any) -> Any:
 
 PRESETS: Mapping[str, SceneSettings] = {
     # The smallest clips that still need eyes and ears (what is heard may be hidden, what is seen silent): for models of
-    # a million parameters and a few minutes. Objects stand still, so that one box learned is a track learned.
+    # a million parameters and a few minutes. Objects hardly move, so that one box learned is nearly a track learned.
     "quickstart": SceneSettings(
         duration_s=(6.0, 6.0),
         sound_s=(1.0, 3.0),
         grid_s=0.5,
         names=EVERYDAY_NAMES[:6],
         size=(0.4, 0.5),
-        speed=(0.0, 0.0),
+        speed=(0.0, 0.05),
         n_silent=(0, 1),
         n_hidden=(0, 1),
         max_objects=3,
