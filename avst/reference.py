@@ -1,9 +1,10 @@
-"""The reference policy that KL is measured against: a frozen copy, or the adapters switched off."""
+"""The reference policy that KL is measured against: a frozen copy, or adapters switched off or back."""
 
 from __future__ import annotations
 
 import copy
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,18 +16,26 @@ from avst.models.packing import PackedRow
 class Reference:
     """Log-probs under the policy as it was before training.
 
-    With LoRA it is the same model with its adapters off and costs no memory; otherwise a frozen copy in evaluation
-    mode. A tower frozen in the policy is the same tower here, so its features, kept on the prompt, serve both; one
-    that trains in the policy is never looked up there by the policy (avst.models.features), only by this copy.
+    With new adapters it is the same model with these off and costs no memory; with adapters that were trained before,
+    the same model with their weights as they came (TRL keeps such a copy as a second adapter, which then is saved with
+    every checkpoint); otherwise a frozen copy in evaluation mode. A tower frozen in the policy is the same tower here,
+    so its features, kept on the prompt, serve both; one that trains in the policy is never looked up there by the
+    policy (avst.models.features), only by this copy.
+
+    new_adapters: the policy's adapters were made for this run, so that they do nothing yet.
     """
 
-    def __init__(self, policy: nn.Module) -> None:
+    def __init__(self, policy: nn.Module, new_adapters: bool = True) -> None:
         self.adapters = hasattr(policy, "disable_adapter")
         self.model: nn.Module | None = None
+        self.loaded: list[tuple[nn.Parameter, Tensor]] = []
         if not self.adapters:
             self.model = copy.deepcopy(policy).eval().requires_grad_(False)
+        elif not new_adapters:
+            self.loaded = [(p, p.detach().clone()) for p in policy.parameters() if p.requires_grad]
 
     def prepare(self, accelerator: Any) -> None:
+        self.loaded = [(parameter, weights.to(parameter.device)) for parameter, weights in self.loaded]
         if self.model is not None:
             self.model = accelerator.prepare_model(self.model, evaluation_mode=True)
 
@@ -35,5 +44,19 @@ class Reference:
         """(ΣC,) log-probs. policy: the wrapped model being trained;  unwrapped: the peft model in it."""
         if self.model is not None:
             return self.model(packed=row, temperature=temperature)["logps"]
-        with unwrapped.disable_adapter() if self.adapters else nullcontext():
+        with self._put_back(unwrapped) if self.loaded else unwrapped.disable_adapter():
             return policy(packed=row, temperature=temperature)["logps"]
+
+    @contextmanager
+    def _put_back(self, unwrapped: Any) -> Iterator[None]:
+        """The adapters' weights as they came, without dropout; what they have become since is in place again after."""
+        trained, training = [parameter.data for parameter, _ in self.loaded], unwrapped.training
+        unwrapped.eval()
+        try:
+            for parameter, weights in self.loaded:
+                parameter.data = weights
+            yield
+        finally:
+            unwrapped.train(training)
+            for (parameter, _), weights in zip(self.loaded, trained, strict=True):
+                parameter.data = weights

@@ -25,6 +25,7 @@ from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainerCallba
 from avst.data import Skipped, StepRows, StepSampler
 from avst.models.families import prompt_positions, unwrapped
 from avst.models.packing import pack
+from avst.processes import refuse_data_parallel
 from avst.prompt import PromptBuilder
 from avst.types import Answer, Prompt, Question
 
@@ -59,6 +60,7 @@ class SFTTrainer(Trainer):
         callbacks: list[TrainerCallback] | None = None,
         peft_config: PeftConfig | None = None,
     ) -> None:
+        refuse_data_parallel(args)
         if peft_config is not None:
             model = get_peft_model(model, peft_config)
         self.prompts = prompts

@@ -23,10 +23,13 @@ TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 0.1, torc
 
 
 @torch.no_grad()
-def check_paths(model: PreTrainedModel, group: Group, temperature: float) -> dict[str, float]:
+def check_paths(
+    model: PreTrainedModel, group: Group, temperature: float, computed_in: torch.dtype | None = None
+) -> dict[str, float]:
     """Mean absolute differences to the packed forward, by path; AvstError if one is above the dtype's tolerance.
 
-    model: in evaluation mode, still the policy that sampled `group`.
+    model: in evaluation mode, still the policy that sampled `group`;  computed_in: the forward pass's precision where
+    it is not that of the weights (autocast).
     """
     temperature = temperature or 1.0
     row = pack([group.prompt], [group.completion_ids], [prompt_positions(model, group.prompt)])
@@ -37,13 +40,14 @@ def check_paths(model: PreTrainedModel, group: Group, temperature: float) -> dic
     if answer:
         plain = _plain_logps(model, group.prompt, answer, temperature).cpu()
         gaps["plain forward"] = float((packed.split(row.lengths)[which][: len(answer)] - plain).abs().mean())
-    bound = TOLERANCE.get(model.dtype, 0.1)
+    precision = computed_in or model.dtype
+    bound = TOLERANCE.get(precision, 0.1)
     for path, gap in gaps.items():
         if not gap <= bound:  # NaN is a mismatch too
             raise AvstError(
                 f"{group.prompt.question.id}: training and generation do not see the same prompt: log-probs of the "
                 f"packed forward and of the {path} are {gap:.3g} apart a token; at most {bound:g} is numerical noise "
-                f"in {model.dtype}"
+                f"in {precision}"
             )
     return gaps
 

@@ -136,6 +136,12 @@ class Meter:
         finally:
             self.add(f"seconds/{name}", time.perf_counter() - start)
 
+    def rest(self, name: str, whole: str, parts: tuple[str, ...]) -> None:
+        """Seconds of `whole` that are none of `parts`, in place of `whole`. Before processes are put together: the
+        slowest one of each part may be another process."""
+        if (seconds := self.totals.pop(f"seconds/{whole}", None)) is not None:
+            self.add(f"seconds/{name}", seconds - sum(self.totals.get(f"seconds/{part}", 0.0) for part in parts))
+
     def merged(self, others: list[Meter]) -> dict[str, float]:
         """One number a name over all processes' meters. Seconds are the slowest process's, other totals are summed."""
         out: dict[str, float] = {}

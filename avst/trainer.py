@@ -11,11 +11,12 @@ optimizer step are decoded together, and every option keeps TRL's name and meani
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, set_seed
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -38,6 +39,7 @@ from avst.grpo_options import refuse_unsupported
 from avst.models.families import unwrapped
 from avst.models.packing import PackedRow
 from avst.models.policy import Logps
+from avst.processes import refuse_data_parallel
 from avst.prompt import PromptBuilder
 from avst.reference import Reference
 from avst.rollout import Sampling, end_tokens, rollout
@@ -57,7 +59,8 @@ class GRPOTrainer(Trainer):
     scorer: rewards with their weights;  args: TRL's GRPOConfig (per_device_train_batch_size counts completions, as in
     TRL: 6 with num_generations 6 is one prompt a device);  train_dataset: rows are Prompt or Skipped
     (avst.data.PromptDataset); prompts: reads answers back into source pixels;  peft_config: LoRA and the like, the
-    reference is then the bare model; completion_sink: called on the main process with (step, one dict a completion).
+    reference is then the bare model (for a `model` that comes with adapters: the adapters as they came);
+    completion_sink: called on the main process with (step, one dict a completion).
 
     Errors: AvstError for options that are refused and for a batch size that cuts a group.
     """
@@ -80,6 +83,7 @@ class GRPOTrainer(Trainer):
         completion_sink: CompletionSink | None = None,
     ) -> None:
         refuse_unsupported(args)
+        refuse_data_parallel(args)
         assert args.num_generations is not None  # GRPOConfig's own default is a number
         if args.per_device_train_batch_size % args.num_generations:
             raise AvstError(
@@ -95,7 +99,7 @@ class GRPOTrainer(Trainer):
         self.meter = Meter()
         self._step: Step | None = None
         self._paths_checked = False
-        self.reference = Reference(model) if args.beta else None
+        self.reference = Reference(model, new_adapters=peft_config is not None) if args.beta else None
         super().__init__(
             model=model,
             args=args,
@@ -108,7 +112,7 @@ class GRPOTrainer(Trainer):
         tokenizer = prompts.processor.tokenizer
         self.end_ids, self.pad_id = end_tokens(model, tokenizer)
         self.sampling = Sampling(
-            max_new_tokens=args.max_completion_length or 512,
+            max_new_tokens=cast(int, args.max_completion_length),  # None was refused
             temperature=args.temperature,
             top_p=args.top_p,
             top_k=args.top_k or 0,
@@ -117,6 +121,7 @@ class GRPOTrainer(Trainer):
         )
         if self.reference is not None:
             self.reference.prepare(self.accelerator)
+        set_seed(args.seed, device_specific=True)  # as in TRL: processes that sample alike would explore less
 
     # ---- data: one row a group ---------------------------------------------------------------------------------------
 
@@ -164,11 +169,12 @@ class GRPOTrainer(Trainer):
         model = unwrapped(self.model)
         training = model.training
         model.eval()
-        with self.meter.phase("rollout"):
-            groups = self._sample(model, step.prompts)
-        if groups and not self._paths_checked:
-            check_paths(model, groups[0], self.sampling.temperature)
-            self._paths_checked = True
+        with self.accelerator.autocast():  # the bare model lacks the wrapper's, and must sample as it trains
+            with self.meter.phase("rollout"):
+                groups = self._sample(model, step.prompts)
+            if groups and not self._paths_checked:
+                check_paths(model, groups[0], self.sampling.temperature, self._computed_in(model))
+                self._paths_checked = True
         model.train(training)
         with self.meter.phase("rewards"):
             self._score(groups)
@@ -189,6 +195,10 @@ class GRPOTrainer(Trainer):
             rows = gather_object(completion_rows(self.state.global_step, groups))
             if self.is_world_process_zero():
                 self.completion_sink(self.state.global_step, rows)
+
+    def _computed_in(self, model: PreTrainedModel) -> torch.dtype:
+        """The precision of the forward pass: autocast's, or that of the weights."""
+        return torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else model.dtype
 
     def _sample(self, model: PreTrainedModel, prompts: list[Prompt]) -> list[Group]:
         if not prompts:
@@ -211,7 +221,10 @@ class GRPOTrainer(Trainer):
         for group in groups:
             mine = [next(each) for _ in group.texts]
             group.rewards = [score.rewards for score in mine]
-            group.totals = [score.total for score in mine]
+            # where every reward abstained there is nothing to compare: NaN counts neither way (as in TRL), 0 would
+            group.totals = [
+                score.total if any(v is not None for v in score.rewards.values()) else math.nan for score in mine
+            ]
 
     def _advantages(self, groups: list[Group]) -> None:
         """Group-relative advantages. What is taken over the batch (scale_rewards="batch", normalize_then_sum) is taken
@@ -302,13 +315,11 @@ class GRPOTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Every log line of training carries all that was measured since the last one, over all processes."""
         if "loss" in logs or "train_loss" not in logs:
+            self.meter.rest("backward", "step", ("rollout", "rewards", "reference", "forward"))
             meters = gather_object([self.meter]) if self.accelerator.num_processes > 1 else [self.meter]
             figures = self.meter.merged(meters)
             if spent := figures.get("seconds/rollout", 0.0):
                 figures["tokens_per_second"] = figures.get("completions/tokens", 0.0) / spent
-            if (step := figures.pop("seconds/step", None)) is not None:
-                inside = ("rollout", "rewards", "reference", "forward")
-                figures["seconds/backward"] = step - sum(figures.get(f"seconds/{name}", 0.0) for name in inside)
             logs = {**logs, **figures}
             self.meter = Meter()
         super().log(logs, start_time)

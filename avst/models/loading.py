@@ -56,7 +56,8 @@ def load(
     freeze_towers(model, freeze)
     processor = AutoProcessor.from_pretrained(base, revision=revision, trust_remote_code=False)
     if adapters.is_file():
-        return PeftModel.from_pretrained(model, str(path)), processor, family_of(config)
+        # peft's default would freeze them: a run that goes on from adapters would then train nothing, and not say so
+        return PeftModel.from_pretrained(model, str(path), is_trainable=True), processor, family_of(config)
     return model, processor, family_of(config)
 
 
