@@ -109,6 +109,8 @@ REFUSED: dict[str, str] = {
     # of TrainingArguments: what a GRPO step would silently ignore
     "label_smoothing_factor": "the loss is GRPO's; it has no labels to smooth",
     "train_sampling_strategy": "the order of questions is the group sampler's (shuffle_dataset)",
+    "use_liger_kernel": "it replaces the model's forward, and the packed forward with it",
+    "eval_strategy": "evaluation is greedy and a command of its own (avst eval)",
     "neftune_noise_alpha": "noise on the embeddings would train another policy than the one that sampled",
 }
 
@@ -143,6 +145,15 @@ def refuse_unsupported(config: Any) -> None:
         complaints.append(
             f"steps_per_generation={config.steps_per_generation} is not supported: the prompts of one optimizer step "
             f"are rolled out together, so it is gradient_accumulation_steps={config.gradient_accumulation_steps}"
+        )
+    if not config.temperature > 0:
+        complaints.append(f"temperature={config.temperature} is not supported: the answers of a group would be one")
+    if config.max_completion_length is None:
+        complaints.append("max_completion_length=None is not supported: an answer must end somewhere")
+    if config.num_iterations > 1 and config.save_strategy == "steps" and config.save_steps % config.num_iterations:
+        complaints.append(
+            f"save_steps={config.save_steps:g} is not supported: a checkpoint between the num_iterations="
+            f"{config.num_iterations} of one rollout could not be resumed, so it must be a multiple of them"
         )
     if config.multi_objective_aggregation not in (known := ("sum_then_normalize", "normalize_then_sum")):
         complaints.append(

@@ -83,3 +83,19 @@ def test_an_option_of_a_newer_trl_is_refused_not_ignored(tmp_path: Path, monkeyp
     refuse_unsupported(config(tmp_path, NewerConfig))
     with pytest.raises(AvstError, match=r"magic=1\.0 is not supported: an option of a newer TRL"):
         refuse_unsupported(config(tmp_path, NewerConfig, magic=1.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"temperature": 0.0}, "temperature=0.0"),
+        ({"max_completion_length": None}, "max_completion_length=None"),
+        ({"num_iterations": 2, "save_strategy": "steps", "save_steps": 5}, "save_steps=5"),
+        ({"eval_strategy": "steps", "eval_steps": 5, "per_device_eval_batch_size": 8}, "eval_strategy"),
+    ],
+)
+def test_what_would_train_nothing_or_could_not_go_on_is_refused(
+    tmp_path: Path, options: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(AvstError, match=named):
+        refuse_unsupported(config(tmp_path, **options))
