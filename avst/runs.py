@@ -31,16 +31,19 @@ UNSAID = {
 def run_grpo(
     recipe: Recipe, checkpoint: str | Path | None = None, overwrite: bool = False, resume: str | None = None
 ) -> Path:
-    """Train by GRPO; returns the folder of the last weights. All that can be wrong with the recipe is found first."""
+    """Train by GRPO; returns the folder of the last weights. What can be wrong with the recipe is found
+    before the run's folder is touched: --overwrite deletes nothing for the sake of a run that never begins."""
     # the library renames the option; the recipes keep the name that the oldest supported version knows
     warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
     args = grpo_config(replace(recipe, grpo={**UNSAID, "logging_steps": 1, **recipe.grpo}))
-    scorer = assemble.scorer(recipe)
-    folder = _folder(recipe, "train", overwrite)
+    if resume is not None and overwrite:
+        raise AvstError("--resume goes on from what --overwrite would delete: give one of them")
     if resume == "latest":
-        resume = get_last_checkpoint(str(folder.path))
+        here = Path(recipe.output_dir)
+        resume = get_last_checkpoint(str(here)) if here.is_dir() else None
         if resume is None:
-            raise AvstError(f"{folder.path}: --resume, but there is no checkpoint in this run (see grpo.save_steps)")
+            raise AvstError(f"{here}: --resume, but there is no checkpoint in this run (see grpo.save_steps)")
+    scorer = assemble.scorer(recipe)
     set_seed(recipe.seed)
     parts = assemble.policy(recipe, checkpoint)
     trainer = GRPOTrainer(
@@ -51,8 +54,9 @@ def run_grpo(
         prompts=parts.prompts,
         processing_class=parts.processor,
         peft_config=parts.adapters,
-        completion_sink=folder.write_completions,
     )
+    folder = _folder(recipe, "train", overwrite)
+    trainer.completion_sink = folder.write_completions
     return _train(trainer, folder, resume)
 
 
@@ -61,7 +65,6 @@ def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: boo
     args = sft_config(
         replace(recipe, sft={**UNSAID, "logging_steps": 10, "remove_unused_columns": False, **recipe.sft})
     )
-    folder = _folder(recipe, "sft", overwrite)
     set_seed(recipe.seed)
     parts = assemble.policy(recipe, checkpoint)
     trainer = SFTTrainer(
@@ -72,7 +75,7 @@ def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: boo
         processing_class=parts.processor,
         peft_config=parts.adapters,
     )
-    return _train(trainer, folder, None)
+    return _train(trainer, _folder(recipe, "sft", overwrite), None)
 
 
 def _folder(recipe: Recipe, command: str, overwrite: bool) -> RunFolder:
