@@ -52,7 +52,7 @@ COMMANDS = {
         (
             "avst train recipes/quickstart.yaml",
             "avst train recipes/quickstart.yaml grpo.learning_rate=1e-6 data.max_questions=8 --output-dir runs/try",
-            "accelerate launch --config_file recipes/accelerate/zero3.yaml -m avst train recipes/avst_zero_vl_7b.yaml",
+            "accelerate launch --config_file recipes/accelerate/zero2.yaml -m avst train recipes/avst_zero_vl_7b.yaml",
         ),
     ),
     "eval": Command(

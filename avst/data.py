@@ -6,10 +6,10 @@ Decoding and the processor run where the data loader runs them, in its workers i
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch.utils.data import Dataset, Sampler
@@ -20,6 +20,7 @@ from avst.prompt import PromptBuilder, frame_size
 from avst.types import Clip, Prompt, Question
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,12 @@ class Source:
 
     def try_clip(self, question: Question) -> Clip | Skipped:
         """The clip, or where the recipe says so a Skipped in its place."""
+        return self.attempt(question, lambda: self.clip(question))
+
+    def attempt(self, question: Question, make: Callable[[], T]) -> T | Skipped:
+        """What `make` returns; a MediaError ends the run, or becomes a Skipped, as the recipe says."""
         try:
-            return self.clip(question)
+            return make()
         except MediaError as error:
             if self.on_error == "raise":
                 raise MediaError(f"{question.id}: {error}") from error
@@ -77,8 +82,7 @@ class PromptDataset(Dataset[Prompt | Skipped]):
 
     def __getitem__(self, index: int) -> Prompt | Skipped:
         question = self.questions[index]
-        clip = self.source.try_clip(question)
-        return clip if isinstance(clip, Skipped) else self.builder.build(question, clip)
+        return self.source.attempt(question, lambda: self.builder.build(question, self.source.clip(question)))
 
 
 class ClipDataset(Dataset[list[Prompt] | Skipped]):
@@ -95,8 +99,8 @@ class ClipDataset(Dataset[list[Prompt] | Skipped]):
 
     def __getitem__(self, index: int) -> list[Prompt] | Skipped:
         questions = self.clips[index]
-        clip = self.source.try_clip(questions[0])
-        return clip if isinstance(clip, Skipped) else self.builder.build_all(questions, clip)
+        first = questions[0]
+        return self.source.attempt(first, lambda: self.builder.build_all(questions, self.source.clip(first)))
 
 
 class Kept(Dataset[Any]):
@@ -112,7 +116,11 @@ class Kept(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         if index not in self.kept:
             self.kept[index] = self.rows[index]
-        return self.kept[index]
+        row = self.kept[index]
+        if isinstance(row, list):
+            return [replace(prompt, features={}) for prompt in row]
+        # what frozen towers make of a clip belongs to one step: kept with the row it would fill the device
+        return replace(row, features={}) if isinstance(row, Prompt) else row
 
 
 class StepSampler(Sampler[tuple[int, int]]):

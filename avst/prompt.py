@@ -27,7 +27,7 @@ from transformers.video_utils import VideoMetadata
 from avst.answer import map_boxes, parse, render
 from avst.errors import AvstError
 from avst.interleave import steady_fps
-from avst.media import probe
+from avst.media import MediaError, probe
 from avst.models.families import Family
 from avst.tasks.r_avst import SYSTEM_PROMPT, prompt_text
 from avst.types import Answer, Box, Clip, Prompt, Question, Space
@@ -175,7 +175,7 @@ class PromptBuilder:
         audio = clip.audio if self.family.hears and clip.audio is not None and clip.audio.size > 0 else None
         if audio is not None and len(audio) > (most := self.processor.feature_extractor.n_samples):
             path, rate = clip.provenance.get("path", "clip"), self.processor.feature_extractor.sampling_rate
-            raise AvstError(
+            raise MediaError(
                 f"{path}: {len(audio) / rate:.1f} s of sound; this model's processor cuts at {most / rate:g} s"
             )
         if video:

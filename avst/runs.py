@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from avst.processes import processes
 from avst.run_folder import RunFolder
 from avst.sft import SFTTrainer
 from avst.trainer import GRPOTrainer
+
+logger = logging.getLogger(__name__)
 
 # What a recipe may leave unsaid. The classes' own defaults would write to the network and fill the disk, and without
 # use_cpu every process of a torchrun on CPU would take itself for the only one.
@@ -35,7 +38,7 @@ def run_grpo(
     before the run's folder is touched: --overwrite deletes nothing for the sake of a run that never begins."""
     # the library renames the option; the recipes keep the name that the oldest supported version knows
     warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
-    args = grpo_config(replace(recipe, grpo={**UNSAID, "logging_steps": 1, **recipe.grpo}))
+    args = grpo_config(replace(recipe, grpo={**UNSAID, "logging_steps": 1, "log_completions": True, **recipe.grpo}))
     if resume is not None and overwrite:
         raise AvstError("--resume goes on from what --overwrite would delete: give one of them")
     if resume == "latest":
@@ -55,6 +58,7 @@ def run_grpo(
         processing_class=parts.processor,
         peft_config=parts.adapters,
     )
+    _warn_of_narrow_weights(trainer)
     folder = _folder(recipe, "train", overwrite)
     trainer.completion_sink = folder.write_completions
     return _train(trainer, folder, resume)
@@ -76,6 +80,20 @@ def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: boo
         peft_config=parts.adapters,
     )
     return _train(trainer, _folder(recipe, "sft", overwrite), None)
+
+
+def _warn_of_narrow_weights(trainer: GRPOTrainer) -> None:
+    """A step of 1e-6 is far below half an ulp of a bfloat16 weight of 0.02: nearly every update would be rounded away.
+
+    DeepSpeed keeps float32 copies and peft's adapters are float32; elsewhere the weights themselves must be.
+    """
+    narrow = {p.dtype for p in trainer.model.parameters() if p.requires_grad} & {torch.bfloat16, torch.float16}
+    if narrow and not trainer.is_deepspeed_enabled:
+        logger.warning(
+            "trainable weights are %s and no engine keeps float32 copies: small updates are rounded away; "
+            "set model.dtype=float32 (and grpo.bf16=true to compute in bfloat16)",
+            narrow.pop(),
+        )
 
 
 def _folder(recipe: Recipe, command: str, overwrite: bool) -> RunFolder:

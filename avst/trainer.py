@@ -39,7 +39,7 @@ from avst.grpo_options import refuse_unsupported
 from avst.models.families import unwrapped
 from avst.models.packing import PackedRow
 from avst.models.policy import Logps
-from avst.processes import refuse_data_parallel
+from avst.processes import refuse_data_parallel, refuse_sharded_weights
 from avst.prompt import PromptBuilder
 from avst.reference import Reference
 from avst.rollout import Sampling, end_tokens, rollout
@@ -109,6 +109,7 @@ class GRPOTrainer(Trainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
+        refuse_sharded_weights(self.accelerator)
         tokenizer = prompts.processor.tokenizer
         self.end_ids, self.pad_id = end_tokens(model, tokenizer)
         self.sampling = Sampling(

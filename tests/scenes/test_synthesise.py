@@ -121,7 +121,8 @@ def run(*words: str) -> int:
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = "--n 3 --eval 1 --difficulty quickstart --duration 3-4 --sound 1 --resolutions 48x32 --fps 4 --silent 1 --hidden 0 --grid 1"
+    options = "--n 3 --eval 1 --difficulty quickstart --duration 3-4 --sound 1 --resolutions 48x32 --fps 4 --grid 1"
+    options += " --silent 1 --hidden 0"
     assert run(str(tmp_path / "o"), *options.split(), "--tasks", "st,spatial", "--names", "cat,door bell") == 0
     said = capsys.readouterr()
     assert "2 clips with" in said.out
