@@ -44,9 +44,7 @@ def quickstart(recipe: Recipe, out: Path, clips: int = 350, say: Callable[[str],
     recipe = replace(recipe, data=data, media=replace(recipe.media, cache_dir=str(out / "cache")))
 
     with _stage(say, "2/5  cold start: supervised fine-tuning of a tiny Qwen2.5-Omni on gold answers"):
-        # random towers have yet to learn to see and hear, so nothing is frozen here
-        sft = replace(recipe, model=replace(recipe.model, freeze=()), output_dir=str(out / "cold_start"))
-        cold = run_sft(sft, tiny, overwrite=True)
+        cold = run_sft(replace(recipe, output_dir=str(out / "cold_start")), tiny, overwrite=True)
     grpo = replace(recipe, output_dir=str(out / "grpo"))
     with _stage(say, "3/5  GRPO: sample answers, score them by four rewards, push towards the better ones"):
         final = run_grpo(grpo, cold, overwrite=True)
