@@ -37,6 +37,7 @@ def load(
     disable_progress_bar()  # a bar a shard, while avst says what it does itself
     adapters = Path(path) / "adapter_config.json"
     base = _adapter_base(adapters) if adapters.is_file() else str(path)
+    revision = revision if base == str(path) else None  # it names a commit of `path`, not of an adapter's base
     config = _config(base, revision)
     options: dict[str, Any] = {
         "dtype": DTYPES.get(dtype, dtype),
