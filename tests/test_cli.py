@@ -75,7 +75,7 @@ def test_a_command_has_its_own_examples(command: Any, capsys: pytest.CaptureFixt
     command(lambda args: 0)
     with pytest.raises(SystemExit):
         cli.main(["train", "--help"])
-    assert "accelerate launch --config_file recipes/accelerate/zero3.yaml" in capsys.readouterr().out
+    assert "accelerate launch --config_file recipes/accelerate/zero2.yaml" in capsys.readouterr().out
 
 
 def test_the_exit_status_is_the_commands(command: Any) -> None:
