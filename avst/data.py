@@ -49,6 +49,12 @@ class Source:
         """The question's clip, resized for the model. MediaError names file and cause."""
         path = video_path(self.videos, question.video)
         info = probe(path)
+        if info.n_frames == 1:
+            raise MediaError(f"{path}: one frame is no video")
+        if self.media.audio_rate is not None and not info.has_audio:
+            raise MediaError(
+                f"{path}: no audio track; media.audio=false asks for none, media.on_error=skip leaves it out"
+            )
         n_frames = max(2, round(info.duration_s * self.media.fps))
         if self.media.max_frames is not None:
             n_frames = min(n_frames, self.media.max_frames)

@@ -26,7 +26,8 @@ def plot_rewards(metrics: Sequence[Mapping[str, Any]], path: Path) -> Path:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     each.set_ylim(0, 1.02)
-    each.legend(frameon=False, fontsize="small")
+    if parts:
+        each.legend(frameon=False, fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     return path

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 UNSAID = {
     "report_to": "none",
     "save_strategy": "no",
+    "logging_first_step": True,
     "use_cpu": not torch.accelerator.is_available(),
     "dataloader_pin_memory": torch.accelerator.is_available(),
 }
@@ -46,7 +47,10 @@ def run_grpo(
         resume = get_last_checkpoint(str(here)) if here.is_dir() else None
         if resume is None:
             raise AvstError(f"{here}: --resume, but there is no checkpoint in this run (see grpo.save_steps)")
+    if resume is not None and not (Path(resume) / "trainer_state.json").is_file():
+        raise AvstError(f"{resume}: --resume, but there is no checkpoint of a run there")
     scorer = assemble.scorer(recipe)
+    _check_output(recipe)
     set_seed(recipe.seed)
     parts = assemble.policy(recipe, checkpoint)
     trainer = GRPOTrainer(
@@ -69,6 +73,7 @@ def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: boo
     args = sft_config(
         replace(recipe, sft={**UNSAID, "logging_steps": 10, "remove_unused_columns": False, **recipe.sft})
     )
+    _check_output(recipe)
     set_seed(recipe.seed)
     parts = assemble.policy(recipe, checkpoint)
     trainer = SFTTrainer(
@@ -80,6 +85,14 @@ def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: boo
         peft_config=parts.adapters,
     )
     return _train(trainer, _folder(recipe, "sft", overwrite), None)
+
+
+def _check_output(recipe: Recipe) -> None:
+    """The Trainer makes the folder while it is built; what is wrong with it is said before."""
+    try:
+        Path(recipe.output_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AvstError(f"{recipe.output_dir}: the run's folder cannot be made: {error.strerror}") from error
 
 
 def _warn_of_narrow_weights(trainer: GRPOTrainer) -> None:

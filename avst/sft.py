@@ -24,6 +24,7 @@ from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainerCallba
 
 from avst.data import Skipped, StepRows, StepSampler
 from avst.models.families import prompt_positions, unwrapped
+from avst.models.loading import restore_weights
 from avst.models.packing import pack
 from avst.processes import refuse_data_parallel
 from avst.prompt import PromptBuilder
@@ -142,6 +143,12 @@ class SFTTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         super().log({**logs, "samples/skipped": self.skipped}, start_time)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if isinstance(self.model, PeftModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            restore_weights(self.model, resume_from_checkpoint)
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # the library's estimate counts input_ids of a padded batch, which there is none of

@@ -37,6 +37,7 @@ from avst.grpo import (
 from avst.grpo_losses import Normaliser, step_tokens
 from avst.grpo_options import refuse_unsupported
 from avst.models.families import unwrapped
+from avst.models.loading import restore_weights
 from avst.models.packing import PackedRow
 from avst.models.policy import Logps
 from avst.processes import refuse_data_parallel, refuse_sharded_weights
@@ -324,6 +325,12 @@ class GRPOTrainer(Trainer):
             logs = {**logs, **figures}
             self.meter = Meter()
         super().log(logs, start_time)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if isinstance(self.model, PeftModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            restore_weights(self.model, resume_from_checkpoint)
 
     def floating_point_ops(self, inputs: Any) -> int:
         return 0  # the library's estimate counts input_ids of a padded batch, which there is none of

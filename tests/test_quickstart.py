@@ -22,6 +22,7 @@ def test_every_stage_runs_and_leaves_its_results(tmp_path: Path, capsys: pytest.
             "14",
             "sft.max_steps=2",
             "grpo.max_steps=2",
+            "grpo.logging_steps=1",
             "eval.max_new_tokens=24",
         ]
     )

@@ -62,6 +62,16 @@ def load(
     return model, processor, family_of(config)
 
 
+def restore_weights(model: PreTrainedModel, checkpoint: str | Path) -> None:
+    """Put a checkpoint's weights into `model`, every one of them.
+
+    The Trainer's own loading knows only the names in the file, which differ from the model's for the Omni thinker, and
+    passes over what it does not find: a resumed run would go on from the weights it started with.
+    """
+    saved = model_class(model.config).from_pretrained(checkpoint, dtype=model.dtype, trust_remote_code=False)
+    model.load_state_dict(saved.state_dict())
+
+
 def freeze_towers(model: PreTrainedModel, names: Sequence[str]) -> None:
     """Switch the gradient off for the named towers; AvstError for a tower that this model does not have."""
     parts = towers(model)
