@@ -172,13 +172,17 @@ def _take() -> Worker:
 
 
 def _send_or_replace(worker: Worker, request: dict[str, Any]) -> Worker:
-    """A worker that died while idle says nothing about this file: replace it once."""
+    """Wait for the worker's word that it has begun: one that died while idle says nothing about this file."""
+    was_idle = worker.served > 0
+    until = time.monotonic() + float(request["deadline_s"])
     try:
         worker.send(request)
+        expect(worker.receive(until), "begun")
     except WorkerLost:
+        if not was_idle:
+            raise
         worker.kill()
-        worker = Worker()
-        worker.send(request)
+        return _send_or_replace(Worker(), request)
     return worker
 
 

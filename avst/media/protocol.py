@@ -5,7 +5,7 @@
     payload   raw bytes (a frame, audio samples)
 
 A request is one message {"op": "probe" | "decode", "path": …, …}. A reply is a run of messages, each with a "kind":
-"info" (probe's answer), "clip" (the shapes to come), "frame" (T of them, in order), "audio", and last "done"; or
+"begun", then "info" (probe's answer), "clip" (the shapes to come), "frame" (T of them, in order), "audio", and last "done"; or
 "error" at any place, with "message".
 """
 
@@ -15,7 +15,6 @@ import json
 import struct
 from typing import Any, BinaryIO
 
-VERSION = 1
 LENGTH = struct.Struct("<I")
 MAX_HEADER = 1 << 20
 

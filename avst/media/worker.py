@@ -54,6 +54,7 @@ def _leave_with_parent(parent: int) -> None:
 
 def _serve(request: dict[str, Any], replies: BinaryIO) -> None:
     path = str(request["path"])
+    _send(replies, {"kind": "begun"})
     try:
         if request["op"] == "probe":
             from avst.media.scan import scan

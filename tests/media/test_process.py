@@ -67,6 +67,7 @@ def test_a_worker_that_sleeps_in_the_middle_of_a_clip(film, tmp_path: Path, monk
         import sys, time
         from avst.media import protocol
         protocol.read_message(sys.stdin.buffer)
+        sys.stdout.buffer.write(protocol.pack({"kind": "begun"}))
         head = {"kind": "clip", "shape": [4, 8, 8, 3], "info": {}, "times_s": [], "fps": 2}
         sys.stdout.buffer.write(protocol.pack(head))
         sys.stdout.buffer.write(protocol.pack({"kind": "frame", "bytes": 192}) + bytes(100))
@@ -85,14 +86,15 @@ def test_a_worker_that_sleeps_in_the_middle_of_a_clip(film, tmp_path: Path, monk
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
         ("import sys; sys.exit('out of luck')", "status 1: out of luck"),
         ("import os; os.write(1, b'\\xff' * 64)", "it sent no message"),
-        ("from avst.media.protocol import pack; import os; os.write(1, pack({'kind': 'done'}))", "where clip was due"),
+        ("os.write(1, pack({'kind': 'done'}))", "where clip was due"),
     ],
 )
 def test_a_crash_names_the_file_and_the_cause(
     film, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_act: str, said: str
 ) -> None:
     path = film()
-    fake_worker(tmp_path, monkeypatch, f"import sys\nsys.stdin.buffer.read(10)\n{last_act}\n")
+    begun = "import os\nfrom avst.media.protocol import pack\nos.write(1, pack({'kind': 'begun'}))"
+    fake_worker(tmp_path, monkeypatch, f"import sys\nsys.stdin.buffer.read(10)\n{begun}\n{last_act}\n")
     with pytest.raises(MediaError, match=r"a\.mp4: the decoder crashed on this file") as caught:
         load_clip(path)
     assert said in str(caught.value)
@@ -104,6 +106,24 @@ def test_a_worker_killed_while_idle_is_replaced_without_a_word(film) -> None:
     (pid,) = worker_pids()
     os.kill(pid, signal.SIGKILL)
     assert gone(pid)
+    assert numbers_of(load_clip(path).frames) == EXPECTED
+
+
+def test_a_worker_that_dies_unseen_is_replaced_too(film, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It dies after it was found alive, with the request already in its pipe."""
+    path = film()
+    load_clip(path)
+    send = process.Worker.send
+
+    def send_to_the_dying(worker: process.Worker, request: dict[str, object]) -> None:
+        if worker.served:
+            os.kill(worker.child.pid, signal.SIGSTOP)  # the request goes into the pipe, and is never read
+            send(worker, request)
+            os.kill(worker.child.pid, signal.SIGKILL)
+        else:
+            send(worker, request)
+
+    monkeypatch.setattr(process.Worker, "send", send_to_the_dying)
     assert numbers_of(load_clip(path).frames) == EXPECTED
 
 
