@@ -5,8 +5,8 @@
     payload   raw bytes (a frame, audio samples)
 
 A request is one message {"op": "probe" | "decode", "path": …, …}. A reply is a run of messages, each with a "kind":
-"begun", then "info" (probe's answer), "clip" (the shapes to come), "frame" (T of them, in order), "audio", and last "done"; or
-"error" at any place, with "message".
+"begun", then "info" (probe's answer), or "clip" (the shapes to come), "frame" (T of them, in order) and "audio", and
+last "done"; or "error" at any place, with "message".
 """
 
 from __future__ import annotations
