@@ -1,18 +1,19 @@
 """Rollout: G answers a prompt, all prompts of an optimizer step at once.
 
-Each prompt is prefilled once and alone (no padding, and the features of frozen towers come from the prompt); its
-cache is then padded on the left to the longest prompt, repeated G times, and the library's own `generate` goes on
-from there, for all prompts together. Decoding is bound by memory bandwidth, so the larger batch is nearly free.
+Each prompt is prefilled once and alone (no padding, and the features of frozen towers come from the prompt). Then the
+library's own `generate` goes on for all answers of all prompts together, over a cache that holds every prompt once
+(avst.models.shared_cache). Decoding is bound by memory bandwidth, so the larger batch is nearly free. Answers that have
+ended leave the batch when half of it has: `generate` stops, and goes on with the others.
 
-What differs from a plain `generate(num_return_sequences=G)`: no prompt is computed G times, and prompts of different
-length share one decode loop. Greedy answers are the same token by token (tests/test_rollout.py).
+What differs from a plain `generate(num_return_sequences=G)`: no prompt is computed or kept G times, and prompts of
+different length share one decode loop. Greedy answers are the same token by token (tests/test_rollout.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,11 +26,15 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     RepetitionPenaltyLogitsProcessor,
+    StoppingCriteria,
+    StoppingCriteriaList,
 )
 
 from avst.errors import AvstError
 from avst.models.families import prompt_positions, unwrapped
 from avst.models.features import embed
+from avst.models.shared_cache import RepeatedCache, SharedCache
+from avst.rollout_options import RolloutOptions
 from avst.types import Group, Prompt
 
 
@@ -87,27 +92,41 @@ class _Recorder(LogitsProcessor):
     """Keeps the log-prob of each drawn token under the policy at its temperature, before penalties and any truncation
     by top-k or top-p: the quantity that the training forward computes, so that the two can be compared."""
 
-    def __init__(self, prompt_len: int, temperature: float) -> None:
-        self.prompt_len, self.temperature = prompt_len, temperature or 1.0
-        self.pending: Tensor | None = None
+    def __init__(self, drawn_from: int, temperature: float) -> None:
+        """drawn_from: length of the sequences before the first token is drawn."""
+        self.drawn_from, self.temperature = drawn_from, temperature or 1.0
+        self.scores: Tensor | None = None
         self.steps: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        if self.pending is not None:
+        if self.scores is not None:
             self._take(input_ids[:, -1])
-        self.pending = (scores / self.temperature).log_softmax(-1)
+        self.scores = scores
         return scores
 
     def _take(self, tokens: Tensor) -> None:
-        assert self.pending is not None
-        self.steps.append(self.pending.gather(-1, tokens[:, None]).squeeze(-1))
+        assert self.scores is not None
+        scores = self.scores if self.temperature == 1.0 else self.scores / self.temperature
+        self.steps.append(scores.gather(-1, tokens[:, None]).squeeze(-1) - scores.logsumexp(-1))
 
     def logps(self, sequences: Tensor) -> Tensor:
         """(rows, steps), after generation has ended."""
-        drawn = sequences[:, self.prompt_len :]
+        drawn = sequences[:, self.drawn_from :]
         if len(self.steps) < drawn.shape[1]:
             self._take(drawn[:, len(self.steps)])
         return torch.stack(self.steps, dim=1)[:, : drawn.shape[1]]
+
+
+class _HalfHaveEnded(StoppingCriteria):
+    """Stops the whole batch once half of its answers have ended; the rest then goes on without them."""
+
+    def __init__(self, end_ids: Sequence[int], rows: int, device: torch.device) -> None:
+        self.end_ids = torch.tensor(list(end_ids), device=device)
+        self.ended = torch.zeros(rows, dtype=torch.bool, device=device)
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        self.ended |= torch.isin(input_ids[:, -1], self.end_ids)
+        return (2 * self.ended.sum() >= len(self.ended)).expand(len(self.ended))  # no wait for the device
 
 
 @torch.no_grad()
@@ -118,45 +137,104 @@ def rollout(
     sampling: Sampling,
     end_ids: Sequence[int],
     pad_id: int,
+    options: RolloutOptions | None = None,
 ) -> list[Group]:
     """One Group a prompt, each with `num_generations` completions, in the order of `prompts`.
 
     model: the unwrapped transformers model, in evaluation mode;  end_ids: tokens that end an answer (kept in the
-    completion, so that the policy learns to stop);  pad_id: fills ended rows and is never part of a completion.
+    completion, so that the policy learns to stop);  pad_id: fills ended rows and is never part of a completion;
+    options: what is shared, what is dropped and how many rows are decoded together.
     """
-    caches = [_prefill(model, prompt) for prompt in prompts]
-    sizes = [int(p.input_ids.numel()) for p in prompts]
-    longest = max(sizes)
-    cache = _stack(caches, [longest - 1 - (size - 1) for size in sizes], model)
-    del caches
-    cache.batch_repeat_interleave(num_generations)
+    options = options or RolloutOptions()
+    at_once = len(prompts) if options.max_rows is None else max(1, options.max_rows // num_generations)
+    groups: list[Group] = []
+    for start in range(0, len(prompts), at_once):
+        some = prompts[start : start + at_once]
+        answers = _Decoding(model, some, num_generations, options.share_prompts)
+        answers.run(sampling, end_ids, pad_id, options.drop_finished)
+        groups += [
+            _group(prompt, answers.drawn[i : i + num_generations], answers.logps[i : i + num_generations], set(end_ids))
+            for prompt, i in zip(some, range(0, len(answers.drawn), num_generations), strict=True)
+        ]
+    return groups
 
-    def left(rows: list[Tensor], repeat_first: bool = False) -> Tensor:
-        padded = []
-        for row in rows:
-            fill = int(row[0]) if repeat_first else 0
-            padded.append(torch.nn.functional.pad(row, (longest - row.shape[-1], 0), value=fill))
-        return torch.stack(padded, dim=-2).repeat_interleave(num_generations, dim=-2).to(model.device)
 
-    recorder = _Recorder(longest, sampling.temperature)
-    generate: Any = model.generate  # the class says it only of models that know they generate
-    with _own_settings(model):
-        sequences = generate(
-            # filled with a token of the prompt itself: a repetition penalty must not fall on the padding token
-            input_ids=left([p.input_ids.reshape(-1) for p in prompts], repeat_first=True),
-            attention_mask=left([torch.ones(size, dtype=torch.long) for size in sizes]),
-            position_ids=left([prompt_positions(model, p) for p in prompts]),
-            past_key_values=cache,
-            generation_config=sampling.generation_config(end_ids, pad_id),
-            logits_processor=sampling.processors(recorder),
-        )
-    assert isinstance(sequences, Tensor)
-    drawn = sequences[:, longest:].cpu()
-    logps = recorder.logps(sequences).cpu()
-    return [
-        _group(prompt, drawn[i : i + num_generations], logps[i : i + num_generations], set(end_ids))
-        for prompt, i in zip(prompts, range(0, len(drawn), num_generations), strict=True)
-    ]
+class _Decoding:
+    """The answers of some prompts while they are written.
+
+    drawn, logps: a list a row (answer) of the tokens drawn so far and their log-probs; padding behind an end included.
+    """
+
+    def __init__(self, model: PreTrainedModel, prompts: Sequence[Prompt], answers: int, share: bool) -> None:
+        self.model = model
+        sizes = [int(p.input_ids.numel()) for p in prompts]
+        self.longest = max(sizes)
+        caches = [_prefill(model, prompt) for prompt in prompts]
+        before_last = [size - 1 for size in sizes]
+        self.cache = (SharedCache if share else RepeatedCache).of(caches, before_last, answers)
+
+        def left(rows: list[Tensor], repeat_first: bool = False) -> Tensor:
+            padded = []
+            for row in rows:
+                fill = int(row[0]) if repeat_first else 0
+                padded.append(torch.nn.functional.pad(row, (self.longest - row.shape[-1], 0), value=fill))
+            return torch.stack(padded, dim=-2).repeat_interleave(answers, dim=-2).to(model.device)
+
+        # filled with a token of the prompt itself: a repetition penalty must not fall on the padding token
+        self.sequences = left([p.input_ids.reshape(-1) for p in prompts], repeat_first=True)
+        self.mask = left([torch.ones(size, dtype=torch.long) for size in sizes])
+        self.positions = left([prompt_positions(model, p) for p in prompts])
+        self.rows = list(range(len(self.sequences)))  # the answers that are still written
+        self.drawn: list[list[int]] = [[] for _ in self.rows]
+        self.logps: list[list[float]] = [[] for _ in self.rows]
+
+    def run(self, sampling: Sampling, end_ids: Sequence[int], pad_id: int, drop_finished: bool) -> None:
+        """Until every answer has ended or is max_new_tokens long."""
+        left = sampling.max_new_tokens
+        while self.rows and left > 0:
+            halt = _HalfHaveEnded(end_ids, len(self.rows), self.model.device)
+            drop = drop_finished and len(self.rows) > 1
+            some = replace(sampling, max_new_tokens=left)
+            left -= self._write(some, end_ids, pad_id, StoppingCriteriaList([halt] if drop else []))
+            if not drop:
+                return
+            self._drop(halt.ended.cpu())
+
+    def _write(self, sampling: Sampling, end_ids: Sequence[int], pad_id: int, halt: StoppingCriteriaList) -> int:
+        """Draw tokens for all rows until `generate` stops; returns how many for each."""
+        before = self.sequences.shape[1]
+        recorder = _Recorder(before, sampling.temperature)
+        generate: Any = self.model.generate  # the class says it only of models that know they generate
+        with _own_settings(self.model):
+            self.sequences = generate(
+                input_ids=self.sequences,
+                attention_mask=self.mask,
+                position_ids=self.positions,
+                past_key_values=self.cache,
+                generation_config=sampling.generation_config(end_ids, pad_id),
+                logits_processor=sampling.processors(recorder),
+                stopping_criteria=halt,
+            )
+        tokens = self.sequences[:, before:]
+        drawn, logps = tokens.tolist(), recorder.logps(self.sequences).tolist()
+        for row, ids, scores in zip(self.rows, drawn, logps, strict=True):
+            self.drawn[row] += ids
+            self.logps[row] += scores
+        new = tokens.shape[1]
+        behind = torch.arange(1, new + 1, device=self.positions.device)
+        self.positions = torch.cat([self.positions, self.positions[..., -1:] + behind], dim=-1)
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), new)], dim=-1)
+        return new
+
+    def _drop(self, ended: Tensor) -> None:
+        going = (~ended).nonzero().squeeze(1)
+        self.rows = [self.rows[row] for row in going.tolist()]
+        if not self.rows:
+            return
+        self.cache.keep(going)
+        going = going.to(self.sequences.device)
+        self.sequences, self.mask = self.sequences[going], self.mask[going]
+        self.positions = self.positions[:, going]
 
 
 @contextmanager
@@ -181,21 +259,9 @@ def _prefill(model: PreTrainedModel, prompt: Prompt) -> DynamicCache:
     return cache
 
 
-def _stack(caches: list[DynamicCache], missing: list[int], model: PreTrainedModel) -> DynamicCache:
-    """One cache with a row a prompt, padded on the left with zeros (masked out by the attention mask)."""
-
-    def rows(states: list[Tensor]) -> Tensor:
-        return torch.cat([torch.nn.functional.pad(s, (0, 0, m, 0)) for s, m in zip(states, missing, strict=True)])
-
-    stacked = DynamicCache(config=model.config.get_text_config())
-    for index, layers in enumerate(zip(*(cache.layers for cache in caches), strict=True)):
-        stacked.update(rows([layer.keys for layer in layers]), rows([layer.values for layer in layers]), index)
-    return stacked
-
-
-def _group(prompt: Prompt, drawn: Tensor, logps: Tensor, end_ids: set[int]) -> Group:
+def _group(prompt: Prompt, drawn: list[list[int]], logps: list[list[float]], end_ids: set[int]) -> Group:
     completions, sampled, truncated = [], [], []
-    for tokens, scores in zip(drawn.tolist(), logps.tolist(), strict=True):
+    for tokens, scores in zip(drawn, logps, strict=True):
         ends = next((i for i, token in enumerate(tokens) if token in end_ids), None)
         length = len(tokens) if ends is None else ends + 1
         completions.append(tokens[:length])

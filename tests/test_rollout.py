@@ -13,11 +13,19 @@ from torch import Tensor
 from avst.models.families import placeholder_ids, prompt_positions
 from avst.models.packing import pack
 from avst.prompt import PromptBuilder
-from avst.rollout import Sampling, end_tokens, rollout
+from avst.rollout import Sampling, _Decoding, end_tokens, rollout
+from avst.rollout_options import RolloutOptions
 from avst.types import Group, Prompt
 from tests.tiny_world import load_grouped, load_plain, make_builder, make_clip, make_question, plain_logps
 
 KINDS = ("qwen2_5_vl", "qwen2_5_omni")
+WAYS = {
+    "as it is": RolloutOptions(),
+    "repeated": RolloutOptions(share_prompts=False),
+    "nobody leaves": RolloutOptions(drop_finished=False),
+    "plain": RolloutOptions(share_prompts=False, drop_finished=False),
+    "two rows at once": RolloutOptions(max_rows=2),
+}
 
 
 def prompts_of(builder: PromptBuilder) -> list[Prompt]:
@@ -47,9 +55,10 @@ def generate(model: Any, prompt: Prompt, sampling: Sampling, ends: Sequence[int]
     return out[0, ids.shape[1] :].tolist()
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_greedy_equals_plain_generate(tiny_folders: dict[str, Path], kind: str, penalty: float) -> None:
+def test_greedy_equals_plain_generate(tiny_folders: dict[str, Path], kind: str, penalty: float, way: str) -> None:
     folder = tiny_folders[kind]
     prompts = prompts_of(make_builder(folder))
     ours, plain = load_grouped(folder), load_plain(folder)
@@ -57,7 +66,7 @@ def test_greedy_equals_plain_generate(tiny_folders: dict[str, Path], kind: str, 
     # the library's first choices after five tokens end an answer, so that rows end at different places
     free = [generate(plain, p, sampling, [0], 1) for p in prompts]
     ends = [free[0][5], free[1][9]]
-    groups = rollout(ours, prompts, 2, sampling, ends, 1)
+    groups = rollout(ours, prompts, 2, sampling, ends, 1, WAYS[way])
     for prompt, group in zip(prompts, groups, strict=True):
         wanted = generate(plain, prompt, sampling, ends, 1)
         assert group.completion_ids == [wanted, wanted]
@@ -65,13 +74,18 @@ def test_greedy_equals_plain_generate(tiny_folders: dict[str, Path], kind: str, 
 
 
 def sampled(
-    folder: Path, n: int, seed: int = 5, ends: Sequence[int] | None = None, **sampling: Any
+    folder: Path,
+    n: int,
+    seed: int = 5,
+    ends: Sequence[int] | None = None,
+    options: RolloutOptions | None = None,
+    **sampling: Any,
 ) -> tuple[Any, list[Group]]:
     model, builder = load_grouped(folder), make_builder(folder)
     known, pad = end_tokens(model, builder.processor.tokenizer)
     torch.manual_seed(seed)
     prompts = prompts_of(builder)
-    return model, rollout(model, prompts, n, Sampling(**sampling), ends or known, pad)
+    return model, rollout(model, prompts, n, Sampling(**sampling), ends or known, pad, options)
 
 
 @pytest.mark.parametrize(
@@ -83,12 +97,17 @@ def sampled(
     ],
     ids=["plain", "cut", "penalty"],
 )
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_sampled_logps_are_the_packed_forwards(
-    tiny_folders: dict[str, Path], kind: str, sampling: dict[str, Any]
+    tiny_folders: dict[str, Path], kind: str, way: str, sampling: dict[str, Any]
 ) -> None:
-    """Whatever cuts the distribution, what is recorded is the policy's own log-prob at the temperature."""
-    model, groups = sampled(tiny_folders[kind], 4, ends=range(0, 740, 6), max_new_tokens=8, **sampling)
+    """Whatever cuts the distribution, what is recorded is the policy's own log-prob at the temperature. Answers end at
+    different places, so that rows leave the batch, and with them all answers of one prompt before those of another."""
+    model, groups = sampled(
+        tiny_folders[kind], 4, ends=range(0, 740, 6), options=WAYS[way], max_new_tokens=8, **sampling
+    )
+    assert len({len(ids) for g in groups for ids in g.completion_ids}) > 2
     row = pack(
         [g.prompt for g in groups],
         [g.completion_ids for g in groups],
@@ -198,3 +217,44 @@ def _first_token(plain: Any, prompt: Prompt, temperature: float) -> Tensor:
     with torch.no_grad():
         logits = plain(input_ids=ids, attention_mask=torch.ones_like(ids), **prompt.media).logits[0, -1]
     return (logits / temperature).softmax(-1)
+
+
+def test_ended_answers_leave_the_batch(tiny_folders: dict[str, Path]) -> None:
+    """Rows that enter the language model, token by token: half of them leave when half have ended, and not before."""
+    folder = tiny_folders["qwen2_5_vl"]
+    model, builder = load_grouped(folder), make_builder(folder)
+    prompts = prompts_of(builder)[1:3]
+    rows: list[int] = []
+    model.model.language_model.register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(len(kwargs["inputs_embeds"])), with_kwargs=True
+    )
+    torch.manual_seed(0)
+    sampling = Sampling(max_new_tokens=40)
+    (first, second) = rollout(model, prompts, 8, sampling, range(0, 740, 9), 1)
+    lengths = [len(ids) for ids in first.completion_ids + second.completion_ids]
+    expected, here = [1, 1], 16  # each prompt alone, then all answers
+    for step in range(1, max(lengths) + 1):
+        expected.append(here)
+        going = sum(length > step for length in lengths)
+        if 2 * going <= here:
+            here = going
+    assert rows == expected
+    assert len(set(expected[2:])) > 3
+
+
+def test_a_shared_cache_holds_every_prompt_once(tiny_folders: dict[str, Path]) -> None:
+    """Numbers kept behind two tokens of 2 x 3 answers, for one layer: the prompts' states once, the answers' own."""
+    folder = tiny_folders["qwen2_5_vl"]
+    model, builder = load_grouped(folder), make_builder(folder)
+    prompts = prompts_of(builder)[1:3]
+    config = model.config.get_text_config()
+    heads, size = config.num_key_value_heads, config.hidden_size // config.num_attention_heads
+    longest = max(int(p.input_ids.numel()) for p in prompts) - 1  # the last token is the answers' first query
+    decoding = _Decoding(model, prompts, 3, share=True)
+    decoding.run(Sampling(max_new_tokens=2), [5], 1, drop_finished=False)
+    layer = decoding.cache.layers[0]
+    assert layer.prompt_keys.numel() == 2 * heads * longest * size
+    assert layer.keys[:, :, : layer.tokens].numel() == 6 * heads * 2 * size
+    plain = _Decoding(model, prompts, 3, share=False)
+    plain.run(Sampling(max_new_tokens=2), [5], 1, drop_finished=False)
+    assert plain.cache.layers[0].keys.numel() == 6 * heads * (longest + 2) * size

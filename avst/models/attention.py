@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 
 from avst.models.packing import Layout, Segment
+from avst.models.shared_cache import SharedCache
 
 PREFIX = "group_"
 # flash_attention_2 serves the rollout and the prompts; the answers' bottom-right causal mask is what it does by itself.
@@ -47,10 +48,15 @@ def group_attention(
     attention_mask: Tensor | None,
     *,
     base: str,
-    group: Layout | None = None,
+    group: Layout | SharedCache | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """The registered function. query (1, heads, L, d), key and value (1, kv_heads, L, d); returns (1, L, heads, d)."""
+    """The registered function. query (1, heads, L, d), key and value (1, kv_heads, L, d); returns (1, L, heads, d).
+
+    group: the layout of a packed row, or the cache of a rollout whose answers share their prompts' states.
+    """
+    if isinstance(group, SharedCache):
+        return group.attend(cast(int, module.layer_idx), query, kwargs["scaling"]), None
     plain: Callable[..., tuple[Tensor, Tensor | None]] = _base_attention(module, base)
     if group is None:
         return plain(module, query, key, value, attention_mask, **kwargs)

@@ -17,6 +17,7 @@ from avst.models.attention import install
 from avst.models.features import embed, idle_towers
 from avst.models.logprobs import token_logps
 from avst.models.packing import PackedRow
+from avst.models.shared_cache import SharedCache
 
 
 class Logps(TypedDict):
@@ -35,6 +36,8 @@ def understand_groups(model: PreTrainedModel, attention: str = "sdpa") -> PreTra
         self: PreTrainedModel, *args: Any, packed: PackedRow | None = None, temperature: float = 1.0, **kwargs: Any
     ) -> Any:
         if packed is None:
+            if isinstance(cache := kwargs.get("past_key_values"), SharedCache):
+                kwargs["group"] = cache  # a rollout: its attention looks up the prompts' states there
             return base.forward(self, *args, **kwargs)
         return packed_logps(self, packed, temperature)
 
