@@ -4,36 +4,31 @@ first.
     <root>/clips/<2 digits>/<key>.clip       digests are noted in <root>/digests
 
 A file is  magic | crc of the header | length of the header | header (JSON) | frames, page-aligned | audio. The key
-is a digest of the video's bytes, the settings, the decoder's version and this format's. Readers need no lock: a file
-that is replaced or evicted stays whole for whoever has it open. Use is kept in the files' access time, set on every
-hit.
+is a digest of the video's bytes, the settings, the decoder's version and this format's. How several processes share
+the folder and keep it below its bound is said in avst.bounded_folder.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import math
 import mmap
 import os
 import struct
 import threading
-import time
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+
+from avst.bounded_folder import BoundedFolder
 
 FORMAT = 1
 MAGIC = b"AVSTCLIP"
 PREFIX = struct.Struct("<8sIQ")
 PAGE = 4096
-LOST_PART_S = 3600.0
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +44,6 @@ class CacheStats:
 
 _stats = CacheStats()
 _checked: set[tuple[str, int, int]] = set()  # (key, mtime_ns, size) of files whose checksum this process has verified
-_warned: set[str] = set()
 _lock = threading.Lock()
 
 
@@ -73,7 +67,7 @@ class ClipCache:
     """A cache folder of at most `limit_bytes`. Nothing that goes wrong in it ends a run: it warns once and goes on."""
 
     def __init__(self, root: str | Path, limit_bytes: int) -> None:
-        self.clips, self.limit_bytes = Path(root) / "clips", limit_bytes
+        self.folder = BoundedFolder(Path(root) / "clips", limit_bytes, ".clip", "clip cache", "clip")
         self.digests = Path(root) / "digests"
 
     def read(self, key: str) -> Entry | None:
@@ -81,90 +75,44 @@ class ClipCache:
 
         A damaged file (short, or with a wrong checksum) counts as absent and is deleted.
         """
-        path = self._path(key)
+        path = self.folder.path(key)
         try:
             with path.open("rb") as file:
                 entry = _load(file.fileno(), key)
-                used = (time.time_ns(), os.fstat(file.fileno()).st_mtime_ns)
+                modified_ns = os.fstat(file.fileno()).st_mtime_ns
         except (FileNotFoundError, NotADirectoryError):
             _count(misses=1)
             return None
         except _Damaged:
             _count(misses=1, damaged=1)
-            with contextlib.suppress(OSError):
-                path.unlink()
+            self.folder.drop(key)
             return None
         except OSError as error:
-            _warn_once("read", f"the clip cache {self.clips} cannot be read ({error.strerror}); decoding instead")
+            self.folder.warn_once(
+                "read", f"the clip cache {self.folder.root} cannot be read ({error.strerror}); decoding instead"
+            )
             _count(misses=1)
             return None
-        with contextlib.suppress(OSError):  # evicted just now, or a cache that may only be read: it serves all the same
-            os.utime(path, ns=used)
+        self.folder.mark_used(path, modified_ns)
         _count(hits=1)
         return entry
 
     def write(self, key: str, entry: Entry) -> None:
         """Store an entry for all processes to find whole, or not at all; then evict down to the limit."""
         header, frames_at, audio_at, size = _layout(key, entry)
-        if size > self.limit_bytes:
-            _warn_once("large", f"a clip of {size / 1e9:.2f} GB is larger than the whole clip cache; not kept")
-            return
-        path = self._path(key)
-        part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                file.write(header)
-                file.seek(frames_at)
-                file.write(np.ascontiguousarray(entry.frames).data)
-                if entry.audio is not None:
-                    file.seek(audio_at)
-                    file.write(np.ascontiguousarray(entry.audio).data)
-                file.truncate(size)
-            now = time.time_ns()  # finer than the file system's own clock, as on a hit
-            os.utime(part, ns=(now, now))
-            os.replace(part, path)
-            _count(written=1)
-            self._evict(keep=path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                part.unlink()
-            _warn_once("write", f"the clip cache {self.clips} cannot be written ({error.strerror}); going on")
 
-    def _path(self, key: str) -> Path:
-        return self.clips / key[:2] / f"{key}.clip"
+        def payload(file: BinaryIO) -> None:
+            file.write(header)
+            file.seek(frames_at)
+            file.write(np.ascontiguousarray(entry.frames).data)
+            if entry.audio is not None:
+                file.seek(audio_at)
+                file.write(np.ascontiguousarray(entry.audio).data)
+            file.truncate(size)
 
-    def _evict(self, keep: Path) -> None:
-        """Delete the least recently used entries until the rest fits. One process at a time; the others go on."""
-        import fcntl
-
-        with (self.clips / "evict.lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            except OSError:
-                return
-            entries, total = [], 0
-            for path, found in _files(self.clips):
-                if path.name.endswith(".part") and time.time() - found.st_mtime > LOST_PART_S:
-                    path.unlink(missing_ok=True)  # its writer was killed
-                elif path.name.endswith(".clip"):
-                    entries.append((found.st_atime_ns, found.st_size, path))
-                    total += found.st_size
-            for _, size, path in sorted(entries):
-                if total <= self.limit_bytes:
-                    break
-                if path != keep:
-                    path.unlink(missing_ok=True)
-                    total -= size
-                    _count(evicted=1)
-
-
-def _files(clips: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    for folder in os.scandir(clips):
-        if folder.is_dir():
-            for file in os.scandir(folder.path):
-                with contextlib.suppress(FileNotFoundError):  # evicted or renamed by another process just now
-                    yield Path(file.path), file.stat()
+        evicted = self.folder.put(key, size, payload)
+        if evicted is not None:
+            _count(written=1, evicted=evicted)
 
 
 class _Damaged(Exception):
@@ -232,9 +180,3 @@ def _count(**more: int) -> None:
     global _stats
     with _lock:
         _stats = replace(_stats, **{name: getattr(_stats, name) + n for name, n in more.items()})
-
-
-def _warn_once(kind: str, message: str) -> None:
-    if kind not in _warned:
-        _warned.add(kind)
-        log.warning("%s", message)

@@ -1,33 +1,76 @@
 """Media -> embeddings. Features of frozen towers are computed once a prompt and reused by rollout, policy and
-reference.
+reference; where the model has a `feature_store` (avst.models.feature_store), once a clip over prompts, epochs and runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from avst.models.families import placeholder_ids
+from avst.models.feature_key import feature_key
+from avst.models.feature_store import FeatureStore
 from avst.types import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """How the features of a modality are made.
+
+    inputs: what `encode` takes, by its names in the prompt's media: all that they depend on besides the tower.
+    """
+
+    tower: nn.Module
+    inputs: tuple[str, ...]
+    encode: Callable[..., Tensor]
+
+    def given(self, prompt: Prompt) -> dict[str, Tensor]:
+        return {name: prompt.media[name] for name in self.inputs}
 
 
 def media_features(model: PreTrainedModel, prompt: Prompt, modality: str) -> Tensor:
     """Embeddings of one modality of a prompt ("image", "video" or "audio"): (its tokens, D).
 
-    What a tower without any trainable parameter makes is computed without gradient and kept on the prompt; the others
-    run anew at each call, with gradient where it is on.
+    What a tower without any trainable parameter makes is computed without gradient or dropout and kept on the prompt;
+    the others run anew at each call, with gradient where it is on.
     """
-    tower, encode = _encoders(model)[modality]
-    if trainable(tower):
-        return encode(prompt.media)
+    encoder = _encoders(model)[modality]
+    store: FeatureStore | None = getattr(model, "feature_store", None)
+    if trainable(encoder.tower):
+        if store is not None and all(trainable(other.tower) for other in _encoders(model).values()):
+            store.warn_trainable()
+        return encoder.encode(*encoder.given(prompt).values())
     if modality not in prompt.features:
-        with torch.no_grad():
-            prompt.features[modality] = encode(prompt.media)
+        prompt.features[modality] = _frozen_features(model, encoder, modality, encoder.given(prompt), store)
     return prompt.features[modality]
+
+
+def _frozen_features(
+    model: PreTrainedModel, encoder: Encoder, modality: str, given: dict[str, Tensor], store: FeatureStore | None
+) -> Tensor:
+    with torch.no_grad(), _evaluating(encoder.tower):
+        key = feature_key(model, encoder.tower, modality, given) if store is not None else None
+        if store is None or key is None:
+            return encoder.encode(*given.values())
+        return store.get(key, model.device, lambda: encoder.encode(*given.values()))
+
+
+@contextmanager
+def _evaluating(tower: nn.Module) -> Iterator[None]:
+    """A frozen tower is not being trained: no dropout, so that it always makes the same of a clip."""
+    training = [module for module in tower.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def embed(model: PreTrainedModel, input_ids: Tensor, prompts: list[tuple[int, Prompt]]) -> Tensor:
@@ -68,32 +111,31 @@ def idle_towers(model: PreTrainedModel) -> Tensor | int:
     zero: Tensor | int = 0
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return zero
-    for tower, _ in _encoders(model).values():
-        for parameter in tower.parameters():
+    for encoder in _encoders(model).values():
+        for parameter in encoder.tower.parameters():
             if parameter.requires_grad:
                 zero = zero + 0 * parameter.sum()
     return zero
 
 
-def _encoders(model: PreTrainedModel) -> dict[str, tuple[nn.Module, Any]]:
-    inner = model.model
+def _encoders(model: PreTrainedModel) -> dict[str, Encoder]:
+    inner, device = model.model, model.device
 
-    def video(media: Mapping[str, Any]) -> Tensor:
-        pixels = media["pixel_values_videos"].to(model.device)
-        grid = media["video_grid_thw"].to(model.device)
-        return torch.cat(inner.get_video_features(pixels, grid, return_dict=True).pooler_output)
+    def video(pixels: Tensor, grid: Tensor) -> Tensor:
+        return torch.cat(inner.get_video_features(pixels.to(device), grid.to(device), return_dict=True).pooler_output)
 
-    def image(media: Mapping[str, Any]) -> Tensor:
-        pixels, grid = media["pixel_values"].to(model.device), media["image_grid_thw"].to(model.device)
-        return torch.cat(inner.get_image_features(pixels, grid, return_dict=True).pooler_output)
+    def image(pixels: Tensor, grid: Tensor) -> Tensor:
+        return torch.cat(inner.get_image_features(pixels.to(device), grid.to(device), return_dict=True).pooler_output)
 
-    def audio(media: Mapping[str, Any]) -> Tensor:
+    def audio(features: Tensor, mask: Tensor) -> Tensor:
         # the tower casts nothing by itself, and the feature extractor always gives float32
-        features = media["input_features"].to(model.device, model.dtype)
-        mask = media["feature_attention_mask"].to(model.device)
-        return inner.get_audio_features(features, mask, return_dict=True).last_hidden_state
+        features = features.to(device, model.dtype)
+        return inner.get_audio_features(features, mask.to(device), return_dict=True).last_hidden_state
 
-    encoders: dict[str, tuple[nn.Module, Any]] = {"image": (inner.visual, image), "video": (inner.visual, video)}
+    encoders = {
+        "image": Encoder(inner.visual, ("pixel_values", "image_grid_thw"), image),
+        "video": Encoder(inner.visual, ("pixel_values_videos", "video_grid_thw"), video),
+    }
     if getattr(inner, "audio_tower", None) is not None:
-        encoders["audio"] = (inner.audio_tower, audio)
+        encoders["audio"] = Encoder(inner.audio_tower, ("input_features", "feature_attention_mask"), audio)
     return encoders

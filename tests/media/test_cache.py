@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from avst import bounded_folder
 from avst.media import MediaError, MediaSettings, cache, cache_stats, content_digest, digest, load, load_clip
 from avst.media.cache import ClipCache, Entry
 from tests.media.make_media import numbers_of, tone
@@ -27,7 +28,7 @@ EXPECTED = [0, 12, 25, 37, 50, 62, 75, 87]
 def fresh() -> None:
     """What this process remembers of files and warnings must not reach from one test into the next."""
     cache._checked.clear()
-    cache._warned.clear()
+    bounded_folder.warned.clear()
     digest._known.clear()
 
 
