@@ -1,41 +1,137 @@
-"""Per-token log-probs from hidden states, in chunks, so that no (ΣC, vocabulary) float32 tensor stands in memory."""
+"""Per-token log-probs from hidden states, in pieces, so that no (ΣC, vocabulary) tensor stands in memory.
+
+The plain way forms all logits in float32 and keeps them for the backward pass: 6 answers of 1,024 tokens over 152,064
+words are 3.7 GB, several times over. Here the vocabulary is walked through piece by piece with a running
+log-sum-exp; the backward pass forms each piece again, adds its share to the states' gradient and writes the rows of the
+head's gradient, each once. (By pieces of tokens, the head's whole gradient would be read and written for every piece.)
+One product more than the plain way, and far fewer passes over memory: scripts/bench/head.py measures both.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
+LOGITS_AT_ONCE = 1 << 24  # 64 MB in float32
+TOKENS_AT_ONCE = 256
 
-def token_logps(
-    hidden: Tensor, targets: Tensor, head: nn.Module, temperature: float = 1.0, chunk: int = 256
-) -> tuple[Tensor, Tensor]:
+
+def token_logps(hidden: Tensor, targets: Tensor, head: nn.Module, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """Log-prob and entropy of the policy at each answer token.
 
     hidden: (ΣC, D), the states that predict;  targets: int64 (ΣC,);  head: the language-model head;
-    temperature: the one answers were sampled with (as in TRL, logits are divided by it);  chunk: tokens at a time.
+    temperature: the one answers were sampled with (as in TRL, logits are divided by it).
 
-    Returns (logps (ΣC,), entropies (ΣC,) in nats without gradient). Logits are formed chunk by chunk and again in the
-    backward pass.
+    Returns (logps (ΣC,), entropies (ΣC,) in nats without gradient), in float32 or float64.
     """
+    if _is_plain(head):
+        weight = head.weight
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        columns = max(1, LOGITS_AT_ONCE // max(1, len(hidden)))
+        with torch.autocast(device, enabled=False):  # dtype says what the products are made in, all else is wider
+            return _Vocabulary.apply(hidden, weight, targets, temperature, columns, dtype)
     logps, entropies = [], []
-    recompute = torch.is_grad_enabled()
-    for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True):
-        if recompute:
-            logp, entropy = checkpoint(_chunk, h, t, head, temperature, use_reentrant=False)
-        else:
-            logp, entropy = _chunk(h, t, head, temperature)
+    for h, t in zip(hidden.split(TOKENS_AT_ONCE), targets.split(TOKENS_AT_ONCE), strict=True):
+        logp, entropy = (
+            checkpoint(plain_logps, h, t, head, temperature, use_reentrant=False)
+            if torch.is_grad_enabled()
+            else plain_logps(h, t, head, temperature)
+        )
         logps.append(logp)
         entropies.append(entropy)
     return torch.cat(logps), torch.cat(entropies)
 
 
-def _chunk(hidden: Tensor, targets: Tensor, head: nn.Module, temperature: float) -> tuple[Tensor, Tensor]:
-    logits = head(hidden)
-    logits = logits.float() if logits.dtype != torch.float64 else logits  # float64 is kept for exact comparisons
-    logits = logits / temperature
+def plain_logps(hidden: Tensor, targets: Tensor, head: nn.Module, temperature: float) -> tuple[Tensor, Tensor]:
+    """What token_logps computes, with all logits at once."""
+    logits: Tensor = head(hidden)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     total = logits.logsumexp(-1)
     logps = logits.gather(-1, targets[:, None]).squeeze(-1) - total
     with torch.no_grad():
         entropies = total - (logits * (logits - total[:, None]).exp()).sum(-1)
     return logps, entropies
+
+
+def _is_plain(head: nn.Module) -> bool:
+    """A linear layer whose weights lie here whole. Engines that share weights out (ZeRO-3, FSDP) gather them in hooks
+    of the layer's own forward, quantised layers and adapters have one of their own: these must be called."""
+    return (
+        type(head) is nn.Linear
+        and head.bias is None
+        and not head._forward_pre_hooks
+        and not head._forward_hooks
+        and not isinstance(head.weight, DTensor)
+    )
+
+
+class _Vocabulary(torch.autograd.Function):
+    """logps and entropies, `columns` words of the vocabulary at a time. dtype: of the matrix products."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, columns: int, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        ctx.settings = temperature, columns, dtype
+        wide = torch.promote_types(dtype, torch.float32)
+        top = hidden.new_full((len(hidden), 1), float("-inf"), dtype=wide)
+        total, weighted = torch.zeros_like(top), torch.zeros_like(top)  # Σ e^(x - top), Σ x·e^(x - top)
+        chosen = torch.zeros_like(top)
+        for first, logits in _pieces(hidden, weight, temperature, columns, dtype):
+            here, column = _inside(targets, first, logits.shape[1])
+            chosen = torch.where(here, logits.gather(1, column), chosen)
+            higher = torch.maximum(top, logits.amax(1, keepdim=True))
+            shrink = (top - higher).exp_()
+            exp = (logits - higher).exp_()
+            total = total * shrink + exp.sum(1, keepdim=True)
+            weighted = weighted * shrink + torch.linalg.vecdot(exp, logits)[:, None]
+            top = higher
+        log_total = top + total.log()
+        entropies = (log_total - weighted / total).squeeze(1)
+        ctx.save_for_backward(hidden, weight, targets, log_total)
+        ctx.mark_non_differentiable(entropies)
+        return (chosen - log_total).squeeze(1), entropies
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, targets, log_total = ctx.saved_tensors
+        temperature, columns, dtype = ctx.settings
+        to_hidden, to_weight = ctx.needs_input_grad[:2]
+        grad = grad[:, None] / temperature
+        grad_hidden = torch.zeros_like(hidden, dtype=log_total.dtype) if to_hidden else None
+        grad_weight = torch.empty_like(weight) if to_weight else None
+        states = hidden.to(dtype)
+        for first, logits in _pieces(hidden, weight, temperature, columns, dtype):
+            here, column = _inside(targets, first, logits.shape[1])
+            piece = logits.sub_(log_total).exp_().mul_(-grad)
+            piece.scatter_add_(1, column, torch.where(here, grad, torch.zeros_like(grad)))
+            piece = piece.to(dtype)
+            rows = slice(first, first + columns)
+            if grad_hidden is not None:
+                grad_hidden += piece @ weight[rows].to(dtype)
+            if grad_weight is not None:
+                grad_weight[rows] = piece.T @ states
+        return None if grad_hidden is None else grad_hidden.to(hidden.dtype), grad_weight, None, None, None, None
+
+
+def _pieces(hidden: Tensor, weight: Tensor, temperature: float, columns: int, dtype: torch.dtype) -> Any:
+    """(first word, logits (ΣC, columns) in float32 or float64), piece by piece. Each may be written over."""
+    wide = torch.promote_types(dtype, torch.float32)
+    states = hidden.to(dtype)
+    for first in range(0, len(weight), columns):
+        logits = (states @ weight[first : first + columns].to(dtype).T).to(wide)
+        yield first, logits if temperature == 1.0 else logits.div_(temperature)
+
+
+def _inside(targets: Tensor, first: int, width: int) -> tuple[Tensor, Tensor]:
+    """Whether a token is one of the piece's words, and its column there (0 where it is not); both (ΣC, 1)."""
+    column = targets[:, None] - first
+    here = (column >= 0) & (column < width)
+    return here, torch.where(here, column, torch.zeros_like(column))
