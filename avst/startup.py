@@ -76,8 +76,13 @@ def _plain_logps(model: PreTrainedModel, prompt: Prompt, answer: list[int], temp
         if isinstance(value, Tensor) and value.is_floating_point() and "second" not in key:
             media[key] = value.to(model.dtype)
     stale = model.model.rope_deltas
-    logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **media).logits[0]
-    model.model.rope_deltas = stale
-    scores = logits[-len(answer) - 1 : -1]
+    # the head on the answer alone: all logits of a long clip's prompt would be gigabytes (Omni has no logits_to_keep)
+    short = model.lm_head.register_forward_pre_hook(lambda head, states: (states[0][:, -len(answer) - 1 :],))
+    try:
+        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **media).logits[0]
+    finally:
+        short.remove()
+        model.model.rope_deltas = stale
+    scores = logits[:-1]
     scores = (scores if scores.dtype == torch.float64 else scores.float()) / temperature
     return scores.log_softmax(-1).gather(-1, tail[:, None]).squeeze(-1)
