@@ -14,7 +14,8 @@ from avst.config import Recipe
 from avst.data import ClipDataset, Kept, PromptDataset, Source
 from avst.errors import AvstError
 from avst.media import MediaSettings
-from avst.models.families import Family
+from avst.models.families import Family, unwrapped
+from avst.models.feature_store import FeatureStore
 from avst.models.loading import load, lora_config
 from avst.plugins import load_specs
 from avst.prompt import PromptBuilder, audio_clock_of
@@ -49,6 +50,8 @@ def policy(recipe: Recipe, checkpoint: str | Path | None = None) -> Policy:
         quantize_4bit=lora is not None and lora.quantize_4bit,
         revision=chosen.revision if checkpoint is None else None,
     )
+    if chosen.feature_cache is not None:
+        unwrapped(model).feature_store = FeatureStore(chosen.feature_cache, int(chosen.feature_cache_gb * 1e9))
     adapters = None
     if lora is not None and not isinstance(model, PeftModel):
         adapters = lora_config(model, lora.r, lora.alpha, lora.dropout, lora.target_modules)

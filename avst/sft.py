@@ -28,6 +28,8 @@ from avst.models.loading import restore_weights
 from avst.models.packing import pack
 from avst.processes import refuse_data_parallel
 from avst.prompt import PromptBuilder
+from avst.step import Meter
+from avst.step_log import log_features
 from avst.types import Answer, Prompt, Question
 
 
@@ -142,7 +144,9 @@ class SFTTrainer(Trainer):
         return self.prompts.processor.tokenizer.eos_token_id
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        super().log({**logs, "samples/skipped": self.skipped}, start_time)
+        meter = Meter()
+        log_features(meter, getattr(unwrapped(self.model), "feature_store", None))
+        super().log({**logs, "samples/skipped": self.skipped, **meter.merged([meter])}, start_time)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if isinstance(self.model, PeftModel):

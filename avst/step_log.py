@@ -8,6 +8,7 @@ from torch import Tensor
 
 from avst.data import Skipped
 from avst.grpo import LossOutput
+from avst.models.feature_store import FeatureStore
 from avst.step import Meter
 from avst.types import Group
 
@@ -47,6 +48,15 @@ def log_loss(meter: Meter, result: LossOutput, entropies: Tensor) -> None:
         number = value.item()
         if number == number:
             (meter.low if name.endswith("min") else meter.high)(name, number)
+
+
+def log_features(meter: Meter, store: FeatureStore | None) -> None:
+    """What the feature store did since the last call: the share of asked features that a tower need not make, and how
+    many were made. Features kept on a prompt (rollout, policy and reference share them) are not asked for."""
+    if store is not None:
+        new = store.since_told()
+        meter.mean("features/hit_rate", new.hits, new.hits + new.computed)
+        meter.add("features/computed", new.computed)
 
 
 def completion_rows(step: int, groups: list[Group]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ the `name` (default: its own file's) and the `output_dir` (default: runs/<name>)
 base's run.
 
 A path in a recipe is looked for beside the file that says it, then in the working folder; on the command line, in the
-working folder only. What a run writes (output_dir, media.cache_dir) is in the working folder.
+working folder only. What a run writes (output_dir, media.cache_dir, model.feature_cache) is in the working folder.
 """
 
 from __future__ import annotations
@@ -198,8 +198,13 @@ def _check_together(recipe: Recipe, builder: Builder) -> None:
     if media.min_pixels is not None and media.max_pixels is not None and media.min_pixels > media.max_pixels:
         place = builder.place("media.min_pixels")
         raise AvstError(f"{place}: media.min_pixels is {media.min_pixels}, above media.max_pixels {media.max_pixels}")
-    if media.cache_dir == "" or recipe.model.path == "":
-        key = "media.cache_dir" if media.cache_dir == "" else "model.path"
-        raise AvstError(f"{builder.place(key)}: {key} is empty")
+    folders = {
+        "media.cache_dir": media.cache_dir,
+        "model.feature_cache": recipe.model.feature_cache,
+        "model.path": recipe.model.path,
+    }
+    for key, said in folders.items():
+        if said == "":
+            raise AvstError(f"{builder.place(key)}: {key} is empty")
     if recipe.model.lora is not None and recipe.model.lora.target_modules == ():
         raise AvstError(f"{builder.place('model.lora.target_modules')}: model.lora.target_modules is empty")

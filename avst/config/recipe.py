@@ -30,7 +30,8 @@ class LoraRecipe:
 @dataclass(frozen=True)
 class ModelRecipe:
     """path: a Hub name or a folder;  dtype "auto": as the checkpoint was saved;  revision: a Hub commit, tag or branch;
-    freeze: the parts that do not learn; a tower with its connector frozen has its features computed once a clip."""
+    freeze: the parts that do not learn; a tower with its connector frozen has its features computed once a clip, and
+    with feature_cache kept on disk for later epochs and runs, at most feature_cache_gb gigabytes of them."""
 
     path: str = field(metadata={"path": True})
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
@@ -38,6 +39,8 @@ class ModelRecipe:
     freeze: tuple[Tower, ...] = ()
     lora: LoraRecipe | None = None
     revision: str | None = None
+    feature_cache: str | None = None
+    feature_cache_gb: float = field(default=50.0, metadata={"above": 0})
 
 
 @dataclass(frozen=True)

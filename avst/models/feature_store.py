@@ -14,6 +14,8 @@ in it ends a run: what cannot be read is computed, what cannot be written is lef
 
 from __future__ import annotations
 
+import json
+import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -22,8 +24,8 @@ from typing import Any, BinaryIO
 from weakref import WeakValueDictionary
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from avst.bounded_folder import BoundedFolder
@@ -103,14 +105,12 @@ class FeatureStore:
     def _read(self, key: str) -> Tensor | None:
         path = self.folder.path(key)
         try:
-            modified_ns = path.stat().st_mtime_ns
-            with safe_open(path, "pt") as file:
-                said, features = file.metadata() or {}, file.get_tensor(NAME)
-            if said.get("key") != key or said.get("crc32") != _checksum(features):
-                raise SafetensorError("not what was written")
+            with path.open("rb") as file:  # opened once: what another process puts in its place is another file
+                data, modified_ns = file.read(), os.fstat(file.fileno()).st_mtime_ns
+            features = _unpack(data, key)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except SafetensorError:
+        except _Damaged:
             self._count(damaged=1)
             self.folder.drop(key)
             return None
@@ -134,6 +134,22 @@ class FeatureStore:
 
     def _count(self, **more: int) -> None:
         self._stats = replace(self._stats, **{name: getattr(self._stats, name) + n for name, n in more.items()})
+
+
+class _Damaged(Exception):
+    """The file is not what was written."""
+
+
+def _unpack(data: bytes, key: str) -> Tensor:
+    """The features in a file's bytes. Raises _Damaged. The format itself checks sizes, not the content."""
+    try:
+        features = load(data)[NAME]
+        said = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+        if (said["key"], said["crc32"]) != (key, _checksum(features)):
+            raise _Damaged
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise _Damaged from error
+    return features
 
 
 def _checksum(tensor: Tensor) -> str:
