@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -29,7 +29,8 @@ CHUNK = 4 << 20  # bytes hashed at a time; part of the digest
 PACKAGES = ("torch", "transformers", "flash_attn")
 THREADS = min(8, os.cpu_count() or 1)
 
-_known: WeakKeyDictionary[nn.Module, tuple[tuple[Any, ...], str]] = WeakKeyDictionary()
+# tower -> name of a weight -> (what changes when it is written to or moved, its digest)
+_known: WeakKeyDictionary[nn.Module, dict[str, tuple[tuple[Any, ...], str]]] = WeakKeyDictionary()
 
 
 def feature_key(model: PreTrainedModel, tower: nn.Module, modality: str, inputs: Mapping[str, Tensor]) -> str | None:
@@ -60,8 +61,9 @@ def feature_key(model: PreTrainedModel, tower: nn.Module, modality: str, inputs:
 
 
 def tower_digest(tower: nn.Module) -> str | None:
-    """Digest of a tower's weights, buffers, classes and config. Computed anew only where a tensor has been written to
-    or put elsewhere since.
+    """Digest of a tower's weights, buffers, classes and config. A tensor is read again only where it has been written
+    to or put elsewhere since (DDP writes to buffers at every forward, so each has its own digest). Writing by way of
+    `weight.data` goes unseen; loading a checkpoint, moving, casting and in-place operations do not.
 
     None for a tower whose weights are not all here as plain tensors (shards of ZeRO-3 or FSDP, quantised), that has
     adapters inside (what it computes depends on whether they are switched on), or that trains.
@@ -70,13 +72,13 @@ def tower_digest(tower: nn.Module) -> str | None:
     adapted = any(type(module).__module__.startswith("peft.") for module in tower.modules())
     if adapted or not all(_plain(tensor) for _, tensor in tensors):
         return None
-    stamp = tuple((tensor.data_ptr(), tensor._version, tensor.dtype) for _, tensor in tensors)
-    known = _known.get(tower)
-    if known is None or known[0] != stamp:
-        structure = json.dumps(_structure(tower), sort_keys=True, default=str)
-        known = stamp, _digest(f"{structure}\n{content_digest(tensors)}".encode())
-        _known[tower] = known
-    return known[1]
+    known = _known.setdefault(tower, {})
+    for name, tensor in tensors:
+        stamp = (tensor.data_ptr(), tensor._version, tensor.dtype, tensor.shape)
+        if name not in known or known[name][0] != stamp:
+            known[name] = stamp, content_digest([(name, tensor)])
+    said = [_structure(tower), [known[name][1] for name, _ in tensors]]
+    return _digest(json.dumps(said, sort_keys=True, default=str).encode())
 
 
 def content_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
@@ -86,14 +88,15 @@ def content_digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
     with ThreadPoolExecutor(THREADS) as pool:  # hashing lets go of the interpreter's lock
         for name, tensor in tensors:
             whole.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-            for part in pool.map(_digest, _chunks(tensor)):
+            chunks = _chunks(tensor)
+            for part in pool.map(_digest, chunks) if len(chunks) > 1 else map(_digest, chunks):
                 whole.update(part.encode())
     return whole.hexdigest()
 
 
-def _chunks(tensor: Tensor) -> Iterator[memoryview]:
+def _chunks(tensor: Tensor) -> list[memoryview]:
     data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
-    return (data[start : start + CHUNK] for start in range(0, len(data), CHUNK))
+    return [data[start : start + CHUNK] for start in range(0, len(data), CHUNK)]
 
 
 def _digest(data: bytes | memoryview) -> str:

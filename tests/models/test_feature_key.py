@@ -133,6 +133,19 @@ def test_weights_are_hashed_once(monkeypatch: pytest.MonkeyPatch, model: Any) ->
     assert tower_digest(model.model.visual) == first
 
 
+def test_only_what_was_written_to_is_hashed_again(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
+    """DDP writes to the buffers at every forward: that must not cost a reading of all weights."""
+    tower = model.model.visual
+    first, hashed = tower_digest(tower), []
+    monkeypatch.setattr(
+        module, "content_digest", lambda tensors: hashed.extend(tensors := list(tensors)) or content_digest(tensors)
+    )
+    name, buffer = next(tower.named_buffers())
+    buffer.copy_(buffer.clone())
+    assert tower_digest(tower) == first
+    assert [part for part, _ in hashed] == [name]
+
+
 def test_weights_that_cannot_be_known_have_no_digest(model: Any) -> None:
     tower = model.model.visual
     assert tower_digest(tower) is not None
