@@ -4,11 +4,14 @@ The plain way forms all logits in float32 and keeps them for the backward pass: 
 words are 3.7 GB, several times over. Here the vocabulary is walked through piece by piece with a running
 log-sum-exp; the backward pass forms each piece again, adds its share to the states' gradient and writes the rows of the
 head's gradient, each once. (By pieces of tokens, the head's whole gradient would be read and written for every piece.)
-One product more than the plain way, and far fewer passes over memory: scripts/bench/head.py measures both.
+One product more than the plain way, and far fewer passes over memory: scripts/bench/head.py measures both. Behind a
+frozen head (LoRA) the states' gradient but for its factor is known when the forward pass ends, and nothing is formed
+twice.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,7 +20,9 @@ from torch.autograd.function import once_differentiable
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
-LOGITS_AT_ONCE = 1 << 24  # 64 MB in float32
+# float32 logits of one piece: what a processor's cache holds, or 128 MB where starting a kernel costs more than that
+LOGITS_AT_ONCE = {"cpu": 1 << 21}
+LOGITS_ELSEWHERE = 1 << 25
 TOKENS_AT_ONCE = 256
 
 
@@ -33,7 +38,7 @@ def token_logps(hidden: Tensor, targets: Tensor, head: nn.Module, temperature: f
         weight = head.weight
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        columns = max(1, LOGITS_AT_ONCE // max(1, len(hidden)))
+        columns = max(1, LOGITS_AT_ONCE.get(device, LOGITS_ELSEWHERE) // max(1, len(hidden)))
         with torch.autocast(device, enabled=False):  # dtype says what the products are made in, all else is wider
             return _Vocabulary.apply(hidden, weight, targets, temperature, columns, dtype)
     logps, entropies = [], []
@@ -79,55 +84,65 @@ class _Vocabulary(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, columns: int, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
         ctx.settings = temperature, columns, dtype
+        to_hidden, to_weight = ctx.needs_input_grad[:2]
         wide = torch.promote_types(dtype, torch.float32)
         top = hidden.new_full((len(hidden), 1), float("-inf"), dtype=wide)
         total, weighted = torch.zeros_like(top), torch.zeros_like(top)  # Σ e^(x - top), Σ x·e^(x - top)
         chosen = torch.zeros_like(top)
-        for first, logits in _pieces(hidden, weight, temperature, columns, dtype):
-            here, column = _inside(targets, first, logits.shape[1])
+        expected = torch.zeros_like(hidden, dtype=wide) if to_hidden and not to_weight else None  # Σ w·e^(x - top)
+        for rows, logits in _pieces(hidden, weight, temperature, columns, dtype):
+            here, column = _inside(targets, rows.start, logits.shape[1])
             chosen = torch.where(here, logits.gather(1, column), chosen)
             higher = torch.maximum(top, logits.amax(1, keepdim=True))
             shrink = (top - higher).exp_()
             exp = (logits - higher).exp_()
             total = total * shrink + exp.sum(1, keepdim=True)
             weighted = weighted * shrink + torch.linalg.vecdot(exp, logits)[:, None]
+            if expected is not None:
+                expected.mul_(shrink).add_(exp.to(dtype) @ weight[rows].to(dtype))
             top = higher
         log_total = top + total.log()
         entropies = (log_total - weighted / total).squeeze(1)
-        ctx.save_for_backward(hidden, weight, targets, log_total)
+        if expected is not None:  # d logp / d state = (w[target] - E[w]) / temperature
+            ctx.save_for_backward(weight[targets].to(wide).sub_(expected.div_(total)).div_(temperature))
+        else:
+            ctx.save_for_backward(hidden, weight, targets, log_total)
         ctx.mark_non_differentiable(entropies)
         return (chosen - log_total).squeeze(1), entropies
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, targets, log_total = ctx.saved_tensors
         temperature, columns, dtype = ctx.settings
-        to_hidden, to_weight = ctx.needs_input_grad[:2]
+        if len(ctx.saved_tensors) == 1:
+            (slope,) = ctx.saved_tensors
+            return (grad[:, None] * slope).to(dtype), None, None, None, None, None
+        hidden, weight, targets, log_total = ctx.saved_tensors
         grad = grad[:, None] / temperature
-        grad_hidden = torch.zeros_like(hidden, dtype=log_total.dtype) if to_hidden else None
-        grad_weight = torch.empty_like(weight) if to_weight else None
+        grad_hidden = torch.zeros_like(hidden, dtype=log_total.dtype) if ctx.needs_input_grad[0] else None
+        grad_weight = torch.empty_like(weight)
         states = hidden.to(dtype)
-        for first, logits in _pieces(hidden, weight, temperature, columns, dtype):
-            here, column = _inside(targets, first, logits.shape[1])
+        for rows, logits in _pieces(hidden, weight, temperature, columns, dtype):
+            here, column = _inside(targets, rows.start, logits.shape[1])
             piece = logits.sub_(log_total).exp_().mul_(-grad)
             piece.scatter_add_(1, column, torch.where(here, grad, torch.zeros_like(grad)))
             piece = piece.to(dtype)
-            rows = slice(first, first + columns)
             if grad_hidden is not None:
                 grad_hidden += piece @ weight[rows].to(dtype)
-            if grad_weight is not None:
-                grad_weight[rows] = piece.T @ states
+            grad_weight[rows] = piece.T @ states
         return None if grad_hidden is None else grad_hidden.to(hidden.dtype), grad_weight, None, None, None, None
 
 
-def _pieces(hidden: Tensor, weight: Tensor, temperature: float, columns: int, dtype: torch.dtype) -> Any:
-    """(first word, logits (ΣC, columns) in float32 or float64), piece by piece. Each may be written over."""
+def _pieces(
+    hidden: Tensor, weight: Tensor, temperature: float, columns: int, dtype: torch.dtype
+) -> Iterator[tuple[slice, Tensor]]:
+    """(words, their logits (ΣC, columns) in float32 or float64), piece by piece. Each may be written over."""
     wide = torch.promote_types(dtype, torch.float32)
     states = hidden.to(dtype)
     for first in range(0, len(weight), columns):
-        logits = (states @ weight[first : first + columns].to(dtype).T).to(wide)
-        yield first, logits if temperature == 1.0 else logits.div_(temperature)
+        rows = slice(first, first + columns)
+        logits = (states @ weight[rows].to(dtype).T).to(wide)
+        yield rows, logits if temperature == 1.0 else logits.div_(temperature)
 
 
 def _inside(targets: Tensor, first: int, width: int) -> tuple[Tensor, Tensor]:

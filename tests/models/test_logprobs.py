@@ -38,7 +38,7 @@ def derived(function, hidden: Tensor, head: nn.Linear, targets: Tensor, grad: Te
 def test_pieces_are_the_whole(monkeypatch: pytest.MonkeyPatch, columns: int, temperature: float) -> None:
     """Whatever the width of a piece, the last one narrower or not."""
     parts = world()
-    monkeypatch.setattr(logprobs, "LOGITS_AT_ONCE", columns * TOKENS)
+    monkeypatch.setitem(logprobs.LOGITS_AT_ONCE, "cpu", columns * TOKENS)
     for ours, plain in zip(
         derived(token_logps, *parts, temperature), derived(plain_logps, *parts, temperature), strict=True
     ):
@@ -47,7 +47,7 @@ def test_pieces_are_the_whole(monkeypatch: pytest.MonkeyPatch, columns: int, tem
 
 def test_gradients_by_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     hidden, head, targets, _ = world()
-    monkeypatch.setattr(logprobs, "LOGITS_AT_ONCE", 30 * TOKENS)
+    monkeypatch.setitem(logprobs.LOGITS_AT_ONCE, "cpu", 30 * TOKENS)
 
     def logps(states: Tensor, weight: Tensor) -> Tensor:
         bare = nn.Linear(SIZE, WORDS, bias=False, dtype=torch.float64)
@@ -58,24 +58,29 @@ def test_gradients_by_finite_differences(monkeypatch: pytest.MonkeyPatch) -> Non
     assert torch.autograd.gradcheck(logps, (hidden.requires_grad_(), head.weight))
 
 
-def test_a_frozen_head_gets_no_gradient() -> None:
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("frozen", ["head", "states"])
+def test_what_is_frozen_gets_no_gradient(monkeypatch: pytest.MonkeyPatch, frozen: str, temperature: float) -> None:
     hidden, head, targets, grad = world()
-    wanted = derived(plain_logps, hidden, head, targets, grad, 1.0)[2]
-    head.requires_grad_(False)
-    hidden.requires_grad_()
-    (token_logps(hidden, targets, head)[0] * grad).sum().backward()
-    torch.testing.assert_close(hidden.grad, wanted, rtol=1e-11, atol=1e-12)
-    assert head.weight.grad is not None  # of the plain way, above
-    head.weight.grad = None
-    (token_logps(hidden, targets, head)[0] * grad).sum().backward()
-    assert head.weight.grad is None
+    monkeypatch.setitem(logprobs.LOGITS_AT_ONCE, "cpu", 30 * TOKENS)
+    *_, for_hidden, for_head = derived(plain_logps, hidden, head, targets, grad, temperature)
+    head.zero_grad()
+    hidden.requires_grad_(frozen != "states")
+    head.requires_grad_(frozen != "head")
+    (token_logps(hidden, targets, head, temperature)[0] * grad).sum().backward()
+    if frozen == "head":
+        assert head.weight.grad is None
+        torch.testing.assert_close(hidden.grad, for_hidden, rtol=1e-11, atol=1e-12)
+    else:
+        assert hidden.grad is None
+        torch.testing.assert_close(head.weight.grad, for_head, rtol=1e-11, atol=1e-12)
 
 
 def test_huge_logits_stay_finite(monkeypatch: pytest.MonkeyPatch) -> None:
     """Logits of ±1e4, far beyond what an exponential holds, the greatest in the first, a middle and the last piece."""
     _, head, targets, grad = world()
     hidden = torch.randn(TOKENS, SIZE, dtype=torch.float64) * 1e3
-    monkeypatch.setattr(logprobs, "LOGITS_AT_ONCE", 20 * TOKENS)
+    monkeypatch.setitem(logprobs.LOGITS_AT_ONCE, "cpu", 20 * TOKENS)
     for ours, plain in zip(
         derived(token_logps, hidden, head, targets, grad, 1.0),
         derived(plain_logps, hidden, head, targets, grad, 1.0),
@@ -89,7 +94,7 @@ def test_huge_logits_stay_finite(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_autocast_and_bfloat16(monkeypatch: pytest.MonkeyPatch, weights: torch.dtype) -> None:
     """Products in bfloat16, all else in float32; the gradients come in the dtypes of what they belong to."""
     parts = world(weights)
-    monkeypatch.setattr(logprobs, "LOGITS_AT_ONCE", 30 * TOKENS)
+    monkeypatch.setitem(logprobs.LOGITS_AT_ONCE, "cpu", 30 * TOKENS)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=weights == torch.float32):
         ours = derived(token_logps, *parts, 1.0)
         plain = derived(plain_logps, *parts, 1.0)
