@@ -19,12 +19,15 @@ import numpy as np
 
 from avst.media.audio import Timeline
 from avst.media.clock import PTS_SLACK_S, shown_at
-from avst.media.scan import Scan
+from avst.media.scan import Scan, seconds_of
 from avst.media.settings import Channels, MediaError
 from avst.media.source import open_media
 
-# More threads than this make small videos slower, and loaders run several workers.
-THREADS = max(1, min(4, os.cpu_count() or 1))
+# More threads than four make small videos slower, and loaders run several workers.
+THREADS = int(os.environ.get("AVST_DECODER_THREADS") or max(1, min(4, os.cpu_count() or 1)))
+# Codecs whose "non-reference" pictures are really referred to by none (H.264's nal_ref_idc 0, B-frames of MPEG-2 and
+# MPEG-4): those nobody asked for need not be decoded. In H.265 higher sub-layers may refer to them.
+PASSES_OVER = {"h264", "mpeg2video", "mpeg4"}
 # Seeking costs a flush of the decoder's threads; it pays where at least this much is passed over.
 SEEK_OVER_S = 2.0
 # A frame may be built on frames that are shown after it, at most this many (encoders' usual runs of B-frames).
@@ -75,43 +78,67 @@ def _read_ahead(reader: _Reader) -> Iterator[tuple[float, Any]]:
 
 
 class _Reader:
-    """Decoded frames as (second, frame) in display order, skipping ahead by keyframes, and remembering damage."""
+    """Decoded frames as (second, frame) in display order, and what is damaged among them.
+
+    Skips ahead by keyframes, and leaves out frames that are neither asked for nor referred to by others ("sparse").
+    Where a sparse reading meets anything but what it expects (damage, an asked frame that does not come, fields), the
+    file is read again with every frame decoded.
+    """
 
     def __init__(self, path: str, scan: Scan, times_s: Sequence[float]) -> None:
         self.path, self.scan, self.times_s = path, scan, times_s
+        shown = [max(bisect_right(scan.shown_s, t + PTS_SLACK_S) - 1, 0) for t in times_s]
+        self.due_s = sorted({scan.shown_s[i] for i in shown})
+        self.sparse = scan.info.video_codec in PASSES_OVER
+        self._forget()
+
+    def _forget(self) -> None:
         self.decoded: set[float] = set()
         self.damaged: list[float] = []  # seconds of frames flagged corrupt
         self.passed_over: list[tuple[float, float]] = []  # (from, to): seconds between which a seek left frames out
         self.errors = 0
 
     def __iter__(self) -> Iterator[tuple[float, Any]]:
-        last = -math.inf
-        for seek in (self.scan.seekable, False):
+        given = -math.inf
+        seek = self.scan.seekable
+        while True:
             with open_media(self.path) as container:
-                for at, frame in self._read(container, last, seek):
+                for at, frame in self._read(container, seek):
                     if at is None:
-                        break  # a seek went astray: read this file from its start instead
-                    if at <= last:
-                        continue
+                        seek = False  # it went astray: read this file from its start instead
+                        break
+                    self.decoded.add(at)
                     if frame.is_corrupt:
                         self.damaged.append(at)
-                    self.decoded.add(at)
-                    last = at
-                    yield at, frame
+                    if self.sparse and not self._as_expected(at, frame):
+                        break
+                    if at > given:
+                        given = at
+                        yield at, frame
                 else:
-                    return
+                    if not self.sparse or self._as_expected(math.inf, None):
+                        return
+            self._forget()
+            self.sparse = False
 
-    def _read(self, container: Any, last: float, seek: bool) -> Iterator[tuple[float | None, Any]]:
-        """Frames after second `last`; (None, None) once if a seek did not land where the container's index said."""
+    def _as_expected(self, at: float, frame: Any) -> bool:
+        """Whether a sparse reading that has come to second `at` has met every frame that was due, all of them whole."""
+        if self.errors or self.damaged or (frame is not None and frame.interlaced_frame):
+            return False
+        due = bisect_left(self.due_s, at)
+        return due == 0 or self.due_s[due - 1] in self.decoded
+
+    def _read(self, container: Any, seek: bool) -> Iterator[tuple[float | None, Any]]:
+        """All frames it can; (None, None) once if a seek did not land where the container's index said."""
         stream = container.streams[self.scan.video]
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = THREADS
         frames = self._frames(container, stream)
+        last = -math.inf
         landing: float | None = None
         while True:
             if seek and landing is None and (landing := self._worth_seeking(last)) is not None:
-                ticks = round((Fraction(landing) + self.scan.origin_s) / stream.time_base)
-                container.seek(ticks, stream=stream)
+                container.seek(self._ticks(landing, stream), stream=stream)
                 frames = self._frames(container, stream)
                 self.passed_over.append((last, landing))
             frame = next(frames, None)
@@ -130,6 +157,9 @@ class _Reader:
             last = max(last, at)
             yield at, frame
 
+    def _ticks(self, second: float, stream: Any) -> int:
+        return round((Fraction(second) + self.scan.origin_s) / stream.time_base)
+
     def _worth_seeking(self, last: float) -> float | None:
         """The keyframe to jump to when nothing between it and the frame at `last` will be asked for, else None."""
         wanted = bisect_left(self.times_s, last - PTS_SLACK_S)
@@ -142,8 +172,13 @@ class _Reader:
         return at if at > max(last, 0.0) + SEEK_OVER_S else None
 
     def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
+        due = {self._ticks(second, stream) for second in self.due_s}
+        codec = stream.codec_context
         try:
             for packet in container.demux(stream):
+                needed = not self.sparse or packet.pts is None or packet.pts in due
+                # read with each packet, also by the decoder's threads
+                codec.skip_frame = "DEFAULT" if needed else "NONREF"
                 try:
                     yield from packet.decode()
                 except av.FFmpegError:
@@ -154,7 +189,7 @@ class _Reader:
     def _second(self, frame: Any, last: float) -> float:
         """Second of a frame on the clip's clock; a frame without pts follows the one before it."""
         if frame.pts is not None:
-            return float(frame.pts * frame.time_base - self.scan.origin_s)
+            return seconds_of([frame.pts], frame.time_base, self.scan.origin_s)[0]
         index = bisect_right(self.scan.shown_s, last + PTS_SLACK_S)
         return self.scan.shown_s[index] if index < len(self.scan.shown_s) else last + 1.0 / (self.scan.info.fps or 25.0)
 

@@ -67,8 +67,26 @@ class _Sound:
     codec: str
 
 
+class _First:
+    """The first decoded frame of a stream, from its packets as they are read: some things only a frame tells."""
+
+    def __init__(self, stream: Any) -> None:
+        stream.codec_context.thread_count = 1  # more of them would only wait for more packets
+        self.frame: Any | None = None
+        self.seeking = True
+
+    def feed(self, packet: Any) -> None:
+        if not self.seeking:
+            return
+        try:
+            self.frame = next(iter(packet.decode()), None)
+            self.seeking = self.frame is None
+        except av.FFmpegError:  # said where frames are decoded, with the time
+            self.seeking = False
+
+
 def scan(path: str | Path) -> Scan:
-    """Read the file through once, without decoding a picture.
+    """Read the file through once, without decoding more than the first picture.
 
     Raises MediaError: no video stream, no frame, or a file cut off before the end that its header gives.
     """
@@ -79,7 +97,8 @@ def scan(path: str | Path) -> Scan:
         audio = container.streams.best("audio")
         if audio is not None and (audio.codec_context is None or not audio.codec_context.sample_rate):
             audio = None
-        seen, broken = _read_packets(container, [s for s in (video, audio) if s is not None])
+        firsts = {stream.index: _First(stream) for stream in (video, audio) if stream is not None}
+        seen, broken = _read_packets(container, [s for s in (video, audio) if s is not None], firsts)
         pictures = seen[video.index]
         _date_the_undated(pictures, video)
         if not pictures.pts:
@@ -87,13 +106,15 @@ def scan(path: str | Path) -> Scan:
         sound = seen[audio.index] if audio is not None else None
         if sound is not None and not sound.pts:
             audio = sound = None
-        first = _first_sound(path, audio) if audio is not None else None
+        first = _first_sound(audio, firsts[audio.index].frame) if audio is not None else None
         begins, ends = _spans(video, pictures, audio, sound, first)
         origin = min(begins)
         _refuse_cut_off(path, container, video, origin, ends, broken)
         if max(ends) - origin > LONGEST_S:
             raise MediaError(f"{path}: its time stamps span {float(max(ends) - origin) / 3600:.0f} hours; damaged")
-        return _describe(path, container, video, audio, pictures, begins, ends, first)
+        picture = firsts[video.index].frame
+        rotation = int(picture.rotation) if picture is not None else 0
+        return _describe(path, container, video, audio, pictures, begins, ends, first, rotation)
 
 
 def _picture_stream(container: Any) -> Any | None:
@@ -103,11 +124,12 @@ def _picture_stream(container: Any) -> Any | None:
     return best if best in moving else next(iter(moving), None)
 
 
-def _read_packets(container: Any, streams: list[Any]) -> tuple[dict[int, _Packets], str]:
+def _read_packets(container: Any, streams: list[Any], firsts: dict[int, _First]) -> tuple[dict[int, _Packets], str]:
     """Packets by stream index, and the reading error that ended them early ("" if none did)."""
     seen = {stream.index: _Packets([], []) for stream in streams}
     try:
         for packet in container.demux(*streams):
+            firsts[packet.stream_index].feed(packet)
             if packet.size == 0 or packet.is_corrupt or packet.is_discard:
                 continue
             of = seen[packet.stream_index]
@@ -139,30 +161,15 @@ def _frame_step(video: Any) -> Fraction:
     return 1 / (rate * video.time_base)
 
 
-def _rotation(path: str | Path, index: int) -> int:
-    with open_media(path) as container:
-        try:
-            frame = next(container.decode(container.streams[index]), None)
-        except av.FFmpegError:
-            return 0  # said where frames are decoded, with the time
-        return int(frame.rotation) if frame is not None else 0
-
-
-def _first_sound(path: str | Path, audio: Any) -> _Sound:
+def _first_sound(audio: Any, frame: Any | None) -> _Sound:
     """What only a decoded block tells; the header's word where the first block is damaged.
 
     Its start (encoders prepend samples, AAC 1024, that the decoder takes off again) and its rate (HE-AAC's header may
     say half of it).
     """
     codec = audio.codec_context
-    said = _Sound(None, codec.sample_rate, codec.channels, codec.name)
-    with open_media(path) as container:
-        try:
-            frame = next(container.decode(container.streams[audio.index]), None)
-        except av.FFmpegError:
-            return said
     if frame is None:
-        return said
+        return _Sound(None, codec.sample_rate, codec.channels, codec.name)
     start = frame.pts * frame.time_base if frame.pts is not None else None
     return _Sound(start, frame.sample_rate, frame.layout.nb_channels, codec.name)
 
@@ -189,12 +196,12 @@ def _describe(
     begins: list[Fraction],
     ends: list[Fraction],
     first: _Sound | None,
+    rotation: int,
 ) -> Scan:
     origin = min(begins)
     width, height = video.codec_context.width, video.codec_context.height
     if not width or not height:
         raise MediaError(f"{path}: the video stream has no frame size; its header is damaged")
-    rotation = _rotation(path, video.index)
     quarter_turned = round(rotation / 90) % 2 == 1
     info = MediaInfo(
         path=os.fspath(path),
@@ -214,10 +221,16 @@ def _describe(
         audio_channels=first.channels if first else 0,
         audio_codec=first.codec if first else "",
     )
-    seconds = sorted(float(pts * video.time_base - origin) for pts in pictures.pts)
-    keys = sorted(float(pts * video.time_base - origin) for pts in pictures.keys)
+    seconds, keys = (sorted(seconds_of(ticks, video.time_base, origin)) for ticks in (pictures.pts, pictures.keys))
     seekable = bool(_names(container) & SEEKABLE)
     return Scan(info, video.index, audio.index if audio is not None else None, origin, seconds, keys, seekable)
+
+
+def seconds_of(ticks: list[int], time_base: Fraction, origin: Fraction) -> list[float]:
+    """float(t * time_base - origin) for each of `ticks`, rounded once, without a Fraction for each."""
+    up, down = time_base.numerator * origin.denominator, time_base.denominator * origin.denominator
+    off = origin.numerator * time_base.denominator
+    return [(t * up - off) / down for t in ticks]
 
 
 def _names(container: Any) -> set[str]:

@@ -14,10 +14,14 @@ import signal
 import sys
 import threading
 import time
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from avst.media import protocol
+from avst.media.digest import file_stamp
 from avst.media.settings import MediaError
+
+if TYPE_CHECKING:
+    from avst.media.scan import Scan
 
 # The parent kills at the deadline; this much later a worker whose parent is gone ends itself.
 GRACE_S = 5.0
@@ -57,9 +61,7 @@ def _serve(request: dict[str, Any], replies: BinaryIO) -> None:
     _send(replies, {"kind": "begun"})
     try:
         if request["op"] == "probe":
-            from avst.media.scan import scan
-
-            _send(replies, {"kind": "info", "info": dataclasses.asdict(scan(path).info)})
+            _send(replies, {"kind": "info", "info": dataclasses.asdict(_scan(path).info)})
         else:
             _decode(request, path, replies)
         _send(replies, {"kind": "done"})
@@ -75,10 +77,9 @@ def _serve(request: dict[str, Any], replies: BinaryIO) -> None:
 def _decode(request: dict[str, Any], path: str, replies: BinaryIO) -> None:
     from avst.media.clock import frame_clock
     from avst.media.decode import decoder
-    from avst.media.scan import scan
 
     decode_video, decode_audio = decoder(request["decoder"])
-    found = scan(path)
+    found = _scan(path)
     info = found.info
     clock = frame_clock(info.video_end_s, request["fps"], request["max_frames"])
     width, height = request["size"] or (info.width, info.height)
@@ -93,6 +94,21 @@ def _decode(request: dict[str, Any], path: str, replies: BinaryIO) -> None:
     audio = decode_audio(path, found, request["audio_rate"], request["channels"]) if request["audio_rate"] else None
     if audio is not None:
         _send(replies, {"kind": "audio", "shape": list(audio.shape), "bytes": audio.nbytes}, audio.data)
+
+
+_last: dict[tuple[str, str], Scan] = {}
+
+
+def _scan(path: str) -> Scan:
+    """What is in the file; a clip is probed and then decoded, and need be read through but once."""
+    from avst.media.scan import scan
+
+    key = (path, file_stamp(path))
+    if key not in _last:
+        found = scan(path)
+        _last.clear()
+        _last[key] = found
+    return _last[key]
 
 
 def _send(replies: BinaryIO, header: dict[str, Any], payload: memoryview | None = None) -> None:
