@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup quickstart test test-fast lint format clean
+.PHONY: help setup quickstart bench test test-fast lint format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -19,6 +19,9 @@ $(READY): pyproject.toml constraints.txt
 
 quickstart: $(READY)  ## scenes -> SFT cold start -> GRPO -> table and plot, in minutes on two cores
 	$(BIN)/avst quickstart
+
+bench: $(READY)  ## benchmarks against TRL and the plain ways: a table and runs/bench.json, about an hour
+	$(BIN)/python -m scripts.bench
 
 test: $(READY) lint  ## linters, type checker and all tests
 	$(BIN)/python -m pytest
