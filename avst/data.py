@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from avst.errors import AvstError
+from avst.hand_over import in_parcel
 from avst.media import MediaError, MediaSettings, load_clip, probe, video_path
 from avst.prompt import PromptBuilder, frame_size
 from avst.types import Clip, Prompt, Question
@@ -166,7 +167,7 @@ class Reused:
 
 
 class StepRows(Dataset[Any]):
-    """The data set as the StepSampler asks for it."""
+    """The data set as the StepSampler asks for it; in a loader's workers each row in a Parcel (avst.hand_over)."""
 
     def __init__(self, rows: Any) -> None:
         self.rows = rows
@@ -176,4 +177,13 @@ class StepRows(Dataset[Any]):
 
     def __getitem__(self, key: tuple[int, int]) -> Any:
         row, iteration = key
-        return self.rows[row] if iteration == 0 else Reused()
+        return in_parcel(lambda: self.rows[row]) if iteration == 0 else Reused()
+
+
+def draws_apart(loader: Any) -> Any:
+    """The loader itself, its workers' seeds drawn from a generator of its own.
+
+    torch draws them from the global one, each epoch or once a run: the number of workers would change every answer.
+    """
+    getattr(loader, "base_dataloader", loader).generator = torch.Generator().manual_seed(0)
+    return loader

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import Trainer, set_seed
+from transformers import Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from avst import assemble, logs
@@ -31,6 +35,10 @@ UNSAID = {
     "dataloader_pin_memory": torch.accelerator.is_available(),
 }
 
+# Worker processes of the loader where the recipe does not say how many: while the model works on one step they decode
+# the clips of the next.
+WORKERS = 2
+
 
 def run_grpo(
     recipe: Recipe, checkpoint: str | Path | None = None, overwrite: bool = False, resume: str | None = None
@@ -40,6 +48,7 @@ def run_grpo(
     # the library renames the option; the recipes keep the name that the oldest supported version knows
     warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
     args = grpo_config(replace(recipe, grpo={**UNSAID, "logging_steps": 1, "log_completions": True, **recipe.grpo}))
+    _set_loader(args, recipe, recipe.grpo)
     if resume is not None and overwrite:
         raise AvstError("--resume goes on from what --overwrite would delete: give one of them")
     if resume == "latest":
@@ -73,6 +82,7 @@ def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: boo
     args = sft_config(
         replace(recipe, sft={**UNSAID, "logging_steps": 10, "remove_unused_columns": False, **recipe.sft})
     )
+    _set_loader(args, recipe, recipe.sft)
     _check_output(recipe)
     set_seed(recipe.seed)
     parts = assemble.policy(recipe, checkpoint)
@@ -85,6 +95,28 @@ def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: boo
         peft_config=parts.adapters,
     )
     return _train(trainer, _folder(recipe, "sft", overwrite), None)
+
+
+def _set_loader(args: TrainingArguments, recipe: Recipe, said: Mapping[str, Any]) -> None:
+    """The loader's settings that `said`, the recipe's section, leaves open.
+
+    Rows kept in memory are kept where they are made, once in each worker: better made in this process. Workers make
+    the rows of one optimizer step ahead, and no more; they live on from epoch to epoch.
+    """
+    in_memory = recipe.data.keep_in_memory
+    if "dataloader_num_workers" not in said:
+        args.dataloader_num_workers = 0 if in_memory or (os.cpu_count() or 1) == 1 else WORKERS
+    workers = args.dataloader_num_workers
+    if not workers:
+        return
+    if in_memory:
+        logger.warning("data.keep_in_memory with dataloader_num_workers=%d: each worker keeps its own copy", workers)
+    if "dataloader_persistent_workers" not in said:
+        args.dataloader_persistent_workers = True
+    if "dataloader_prefetch_factor" not in said:
+        # the batches of later iterations (num_iterations) take up places among those ahead, and cost nothing
+        ahead = args.gradient_accumulation_steps * getattr(args, "num_iterations", 1)
+        args.dataloader_prefetch_factor = math.ceil(ahead / workers)
 
 
 def _check_output(recipe: Recipe) -> None:

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainerCallback, TrainingArguments
 
-from avst.data import Skipped, StepRows, StepSampler
+from avst.data import Skipped, StepRows, StepSampler, draws_apart
+from avst.hand_over import opened
 from avst.models.families import prompt_positions, unwrapped
 from avst.models.loading import restore_weights
 from avst.models.packing import pack
@@ -82,20 +83,22 @@ class SFTTrainer(Trainer):
         rows_per_step = size * self.args.world_size * accumulation
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
         self.order = StepSampler(len(self.train_dataset), rows_per_step, 1, True, seed)  # type: ignore[arg-type]
-        return self._get_dataloader(
+        loader = self._get_dataloader(
             dataset=StepRows(self.train_dataset),
             description="Training",
             batch_size=size,
             sampler_fn=lambda _: self.order,
             is_training=True,
         )
+        return draws_apart(loader)
 
     def get_batch_samples(
         self, epoch_iterator: Any, num_batches: int, device: torch.device
     ) -> tuple[list[list[Lesson]], Tensor]:
         """Micro-batches of lessons, and the target tokens of the step over all processes."""
         self.order.epoch = int(self.state.epoch or 0)
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        arrived, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches = [opened(rows) for rows in arrived]
         self.skipped += sum(isinstance(row, Skipped) for batch in batches for row in batch)
         lessons = [[self._lesson(row) for row in batch if not isinstance(row, Skipped)] for batch in batches]
         mine = sum(sum(lesson.targets) for batch in lessons for lesson in batch)

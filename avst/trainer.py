@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainerCallback
 from trl import GRPOConfig
 
-from avst.data import Reused, StepRows, StepSampler
+from avst.data import Reused, StepRows, StepSampler, draws_apart
 from avst.errors import AvstError
 from avst.grpo import (
     LossConfig,
@@ -36,6 +36,7 @@ from avst.grpo import (
 )
 from avst.grpo_losses import Normaliser, step_tokens
 from avst.grpo_options import refuse_unsupported
+from avst.hand_over import opened
 from avst.models.families import unwrapped
 from avst.models.loading import restore_weights
 from avst.models.packing import PackedRow
@@ -136,13 +137,14 @@ class GRPOTrainer(Trainer):
             bool(self.args.shuffle_dataset),
             self.args.data_seed if self.args.data_seed is not None else self.args.seed,
         )
-        return self._get_dataloader(
+        loader = self._get_dataloader(
             dataset=StepRows(self.train_dataset),
             description="Training",
             batch_size=self.prompts_per_batch,
             sampler_fn=lambda _: self.order,
             is_training=True,
         )
+        return draws_apart(loader)
 
     def get_batch_samples(
         self, epoch_iterator: Any, num_batches: int, device: torch.device
@@ -151,7 +153,8 @@ class GRPOTrainer(Trainer):
         resume the Trainer restores the random state after this call, and the rollout must see the restored state."""
         self.order.epoch = int(self.state.epoch or 0)
         with self.meter.phase("data"):
-            batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+            arrived, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+            batches = [opened(rows) for rows in arrived]
         if batches and any(isinstance(row, Reused) for row in batches[0]):
             if self._step is None:
                 raise AvstError("cannot go on inside num_iterations: the answers of that step were not saved")
