@@ -202,7 +202,7 @@ def frame_sizes(
 def comparison_table(recipe: Recipe, folders: Mapping[str, str | Path], split: str = "eval") -> tables.Comparison:
     """Several evaluations of one split side by side: row name -> its folder. What is not answered counts 0."""
     questions = split_questions(recipe, split)
-    words = WordVectors.load(recipe.word_vectors.path, recipe.word_vectors.tau)
+    words = WordVectors.load(recipe.word_vectors.path, recipe.word_vectors.tau, recipe.word_vectors.mapped)
     saved = {name: EvalFolder(folder).read() for name, folder in folders.items()}
     spaces: dict[str, Space] = {}
     for answers in saved.values():

@@ -83,11 +83,12 @@ def make_scorer(args: argparse.Namespace, recipe: Recipe | None) -> Scorer:
     for reference in args.rewards:
         use, _, weight = reference.partition("=")
         specs.append(RewardSpec(use.rpartition(":")[2], load_reward(use), _weight(weight, reference)))
-    vectors, tau = args.word_vectors, args.tau
+    vectors, tau, mapped = args.word_vectors, args.tau, True
     if recipe is not None:
         vectors = recipe.word_vectors.path if vectors is None else vectors
         tau = recipe.word_vectors.tau if tau is None else tau
-    words = WordVectors.load(vectors, tau)
+        mapped = recipe.word_vectors.mapped
+    words = WordVectors.load(vectors, tau, mapped)
     return (
         Scorer(specs, words) if recipe is None else Scorer(specs, words, recipe.reward_errors, recipe.reward_deadline_s)
     )

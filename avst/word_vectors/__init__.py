@@ -1,5 +1,7 @@
 """Similarity of object names by averaged word vectors."""
 
-from avst.word_vectors.reader import WordVectors, normalise
+from avst.word_vectors.names import normalise
+from avst.word_vectors.similarity import WordVectors
+from avst.word_vectors.source import GensimVectors, Source
 
-__all__ = ["WordVectors", "normalise"]
+__all__ = ["GensimVectors", "Source", "WordVectors", "normalise"]
