@@ -1,6 +1,6 @@
 """A whole GRPO step of avst side by side with TRL's own GRPOTrainer, each in a process of its own, by turns.
 
-Qwen2.5-VL's shape with hidden 256, 6 layers, a vision tower of 4 blocks, float32: 8 images of 336 x 336 a prompt are
+Qwen2.5-VL's shape with hidden 256, 6 layers, a vision tower of 4 blocks, float32, one thread each: 8 images of 336 x 336 are
 1,152 visual tokens (TRL takes images, so both are given images), G = 6 answers of exactly C = 64 tokens, beta 0.04 so
 that the reference runs too, AdamW. One prompt a step, two prompts a step, and one prompt with the vision tower frozen.
 That both ask and answer alike (P, answers' tokens) is checked in every round; that their losses and gradients agree is
@@ -22,6 +22,7 @@ MODEL = {"hidden": 256, "layers": 6, "heads": 8, "kv_heads": 2, "vision_hidden":
 SMALL_MODEL = {"hidden": 64, "layers": 2, "heads": 4, "kv_heads": 2, "vision_hidden": 32, "vision_depth": 2}
 SHAPE = {"images": 8, "side": 336, "answers": 6, "answer_tokens": 64, "beta": 0.04}
 SMALL_SHAPE = {"images": 1, "side": 56, "answers": 3, "answer_tokens": 8, "beta": 0.04}
+THREADS = 1
 CASES = (
     ("1 prompt", {"prompts": 1, "frozen": False}, ">= 4.5"),
     ("2 prompts", {"prompts": 2, "frozen": False}, ">= 4.5"),
@@ -44,8 +45,8 @@ def run(quick: bool) -> list[Figure]:
 def _compare(label: str, shape: dict[str, Any], target: str, rounds: int) -> list[Figure]:
     phases: list[dict[str, float]] = []
     with (
-        Arm("scripts.bench.step_arms:trl_arm", threads=2, **shape) as trl,
-        Arm("scripts.bench.step_arms:avst_arm", threads=2, **shape) as ours,
+        Arm("scripts.bench.step_arms:trl_arm", threads=THREADS, **shape) as trl,
+        Arm("scripts.bench.step_arms:avst_arm", threads=THREADS, **shape) as ours,
     ):
         built = {"trl": trl.peak_bytes, "avst": ours.peak_bytes}
         for _ in range(rounds + 1):  # the first is the warm-up, and avst's checks the paths

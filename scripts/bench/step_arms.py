@@ -20,7 +20,7 @@ from transformers import AutoProcessor, Trainer, TrainerCallback
 from trl import GRPOConfig
 
 SYSTEM, USER = "Answer the question about the pictures.", "What makes the sound, when, and where in the picture?"
-ROWS = 64
+ROWS = 8
 
 
 def trl_arm(**shape: Any) -> Callable[[], dict[str, Any]]:
