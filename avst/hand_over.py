@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import pickle
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -50,6 +51,8 @@ def in_parcel(make: Callable[[], Any]) -> Any:
     """What `make` returns; in a loader's worker in a Parcel, also where it raises an AvstError."""
     if get_worker_info() is None:
         return make()
+    # clips are decoded side by side here: one thread each, or the threads of all would crowd out the training's
+    os.environ.setdefault("AVST_DECODER_THREADS", "1")
     try:
         return Parcel(make())
     except AvstError as error:

@@ -48,7 +48,7 @@ def run_grpo(
     # the library renames the option; the recipes keep the name that the oldest supported version knows
     warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
     args = grpo_config(replace(recipe, grpo={**UNSAID, "logging_steps": 1, "log_completions": True, **recipe.grpo}))
-    _set_loader(args, recipe, recipe.grpo)
+    set_loader(args, recipe.grpo, recipe.data.keep_in_memory)
     if resume is not None and overwrite:
         raise AvstError("--resume goes on from what --overwrite would delete: give one of them")
     if resume == "latest":
@@ -82,7 +82,7 @@ def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: boo
     args = sft_config(
         replace(recipe, sft={**UNSAID, "logging_steps": 10, "remove_unused_columns": False, **recipe.sft})
     )
-    _set_loader(args, recipe, recipe.sft)
+    set_loader(args, recipe.sft, recipe.data.keep_in_memory)
     _check_output(recipe)
     set_seed(recipe.seed)
     parts = assemble.policy(recipe, checkpoint)
@@ -97,13 +97,12 @@ def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: boo
     return _train(trainer, _folder(recipe, "sft", overwrite), None)
 
 
-def _set_loader(args: TrainingArguments, recipe: Recipe, said: Mapping[str, Any]) -> None:
-    """The loader's settings that `said`, the recipe's section, leaves open.
+def set_loader(args: TrainingArguments, said: Mapping[str, Any], in_memory: bool) -> None:
+    """The loader's settings that `said` (the recipe's section) leaves open;  in_memory: data.keep_in_memory.
 
     Rows kept in memory are kept where they are made, once in each worker: better made in this process. Workers make
     the rows of one optimizer step ahead, and no more; they live on from epoch to epoch.
     """
-    in_memory = recipe.data.keep_in_memory
     if "dataloader_num_workers" not in said:
         args.dataloader_num_workers = 0 if in_memory or (os.cpu_count() or 1) == 1 else WORKERS
     workers = args.dataloader_num_workers
