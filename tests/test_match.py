@@ -90,6 +90,7 @@ tenths = st.lists(st.integers(0, 60).map(lambda n: n / 10), unique=True, max_siz
 @given(tenths, tenths)
 def test_time_pairing_is_nearest_first(gold: list[float], predicted: list[float]) -> None:
     assert pair_times(gold, predicted) == greedy_pairs(gold, predicted, 0.5)
+    assert pair_times(gold, list(gold)) == greedy_pairs(gold, gold, 0.5)
 
 
 def test_time_pairing_by_hand() -> None:
