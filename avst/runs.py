@@ -70,6 +70,7 @@ def run_grpo(
         prompts=parts.prompts,
         processing_class=parts.processor,
         peft_config=parts.adapters,
+        rollout_options=recipe.rollout,
     )
     _warn_of_narrow_weights(trainer)
     folder = _folder(recipe, "train", overwrite)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from avst.data import Skipped
 from avst.models.families import prompt_positions
+from avst.models.features import modalities
 from avst.models.packing import PackedRow, pack
 from avst.plugins import RewardSpec
 from avst.types import Group, Prompt
@@ -24,27 +25,43 @@ from avst.types import Group, Prompt
 class MicroBatch:
     """The groups of one forward pass on this process.
 
-    prompts: as drawn, failed samples left out;  lost: how many failed;  groups: filled by the rollout;  old_logps,
-    ref_logps: float (ΣC,), kept from iteration 0 for the later ones (the policy that sampled is the policy before the
-    step's first update).
+    prompts: as drawn, failed samples left out;  lost: how many weigh nothing: they failed, or their group was left out
+    because it has nothing to teach;  groups: what is computed, filled by the rollout;  blank: these are one group that
+    weighs nothing, for every process runs every forward;  idle: the modalities of the groups that were left out;
+    old_logps, ref_logps: float (ΣC,), kept from iteration 0 for the later ones (the policy that sampled is the policy
+    before the step's first update).
     """
 
     step: Step
     prompts: list[Prompt]
     lost: int = 0
     groups: list[Group] = field(default_factory=list)
+    blank: bool = False
+    idle: frozenset[str] = frozenset()
     old_logps: Tensor | None = None
     ref_logps: Tensor | None = None
+
+    def take(self, drawn: Sequence[Group], skip_flat: bool, make_blank: Callable[[], Group]) -> int:
+        """The groups that the rollout drew for this micro-batch. skip_flat: leave out those whose advantages are all 0;
+        returns how many these were."""
+        flat = [group for group in drawn if skip_flat and not any(group.advantages)]
+        live = [group for group in drawn if all(group is not other for other in flat)] if flat else list(drawn)
+        self.lost += len(flat)
+        self.idle = frozenset(modality for group in flat for modality in modalities(group.prompt))
+        self.blank = not live
+        self.groups = live or [make_blank()]
+        return len(flat)
 
     def row(self, model: PreTrainedModel) -> PackedRow:
         return pack(
             [g.prompt for g in self.groups],
             [g.completion_ids for g in self.groups],
             [prompt_positions(model, g.prompt) for g in self.groups],
+            self.idle,
         )
 
     def advantages(self) -> Tensor:
-        """(M,), in the order of the row's completions; behind them a 0 for each completion of the lost samples.
+        """(M,), in the order of the row's completions; behind them a 0 for each completion of the lost groups.
 
         So M is the number of completions asked for: where a loss is a mean over completions (grpo, dr_grpo, luspo,
         sapo), a lost group weighs nothing and the others weigh no more for it, however the step is cut into

@@ -11,7 +11,6 @@ optimizer step are decoded together, and every option keeps TRL's name and meani
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -25,15 +24,8 @@ from trl import GRPOConfig
 
 from avst.data import Reused, StepRows, StepSampler, draws_apart
 from avst.errors import AvstError
-from avst.grpo import (
-    LossConfig,
-    LossOutput,
-    advantages,
-    decoupled_advantages,
-    high_entropy_mask,
-    no_spread,
-    policy_loss,
-)
+from avst.group_rewards import may_skip_flat, score_groups, set_advantages, without_spread
+from avst.grpo import LossConfig, LossOutput, high_entropy_mask, policy_loss
 from avst.grpo_losses import Normaliser, step_tokens
 from avst.grpo_options import refuse_unsupported
 from avst.hand_over import opened
@@ -44,11 +36,13 @@ from avst.models.policy import Logps
 from avst.processes import refuse_data_parallel, refuse_sharded_weights
 from avst.prompt import PromptBuilder
 from avst.reference import Reference
+from avst.resampling import Resampler
 from avst.rollout import Sampling, end_tokens, rollout
-from avst.scoring import Score, Scorer
+from avst.rollout_options import RolloutOptions
+from avst.scoring import Scorer
 from avst.startup import check_paths
-from avst.step import Meter, MicroBatch, Step, rewards_by_function
-from avst.step_log import completion_rows, log_loss, log_rollout
+from avst.step import Meter, MicroBatch, Step
+from avst.step_log import completion_rows, log_features, log_loss, log_rollout
 from avst.types import Answer, Group, Prompt, Question
 
 CompletionSink = Callable[[int, list[dict[str, Any]]], object]
@@ -62,7 +56,8 @@ class GRPOTrainer(Trainer):
     TRL: 6 with num_generations 6 is one prompt a device);  train_dataset: rows are Prompt or Skipped
     (avst.data.PromptDataset); prompts: reads answers back into source pixels;  peft_config: LoRA and the like, the
     reference is then the bare model (for a `model` that comes with adapters: the adapters as they came);
-    completion_sink: called on the main process with (step, one dict a completion).
+    completion_sink: called on the main process with (step, one dict a completion);  rollout_options: what TRL has no
+    option for: shared caches, groups without spread.
 
     Errors: AvstError for options that are refused and for a batch size that cuts a group.
     """
@@ -83,6 +78,7 @@ class GRPOTrainer(Trainer):
         optimizers: tuple[Any, Any] = (None, None),
         peft_config: PeftConfig | None = None,
         completion_sink: CompletionSink | None = None,
+        rollout_options: RolloutOptions | None = None,
     ) -> None:
         refuse_unsupported(args)
         refuse_data_parallel(args)
@@ -95,6 +91,7 @@ class GRPOTrainer(Trainer):
         if peft_config is not None:
             model = get_peft_model(model, peft_config)
         self.scorer, self.prompts, self.completion_sink = scorer, prompts, completion_sink
+        self.rollout_options = rollout_options or RolloutOptions()
         self.num_generations = args.num_generations
         self.prompts_per_batch = args.per_device_train_batch_size // args.num_generations
         self.loss_config = LossConfig.of(args)
@@ -174,19 +171,20 @@ class GRPOTrainer(Trainer):
         model = unwrapped(self.model)
         training = model.training
         model.eval()
-        with self.accelerator.autocast():  # the bare model lacks the wrapper's, and must sample as it trains
-            with self.meter.phase("rollout"):
-                groups = self._sample(model, step.prompts)
-            if groups and not self._paths_checked:
-                check_paths(model, groups[0], self.sampling.temperature, self._computed_in(model))
-                self._paths_checked = True
+        groups = self._sample_and_score(step.prompts)
+        groups = self._resampler().replace_flat(
+            step, self.state.global_step, groups, self._sample_and_score, self.meter
+        )
         model.train(training)
-        with self.meter.phase("rewards"):
-            self._score(groups)
-        self._advantages(groups)
+        set_advantages(groups, self.args, self.scorer.specs, self._everyone)
+        for is_flat in without_spread(groups):
+            self.meter.mean("frac_reward_zero_std", float(is_flat))
+        skip = self.rollout_options.skip_flat_groups and may_skip_flat(self.args)
         drawn = iter(groups)
         for micro in step.micro_batches:
-            micro.groups = [next(drawn) for _ in micro.prompts] or [self._blank(model)]
+            mine = [next(drawn) for _ in micro.prompts]
+            left_out = micro.take(mine, skip, self._blank)
+            self.meter.mean("flat_groups/skipped", left_out, len(mine))
         kept = [
             len(ids)
             for g in groups
@@ -201,6 +199,24 @@ class GRPOTrainer(Trainer):
             if self.is_world_process_zero():
                 self.completion_sink(self.state.global_step, rows)
 
+    def _sample_and_score(self, prompts: Sequence[Prompt]) -> list[Group]:
+        """Answers to `prompts` with their rewards; the first group of a run is checked (avst.startup)."""
+        model = unwrapped(self.model)
+        with self.accelerator.autocast():  # the bare model lacks the wrapper's, and must sample as it trains
+            with self.meter.phase("rollout"):
+                groups = self._sample(model, list(prompts))
+            if groups and not self._paths_checked:
+                check_paths(model, groups[0], self.sampling.temperature, self._computed_in(model))
+                self._paths_checked = True
+        with self.meter.phase("rewards"):
+            score_groups(groups, self.prompts, self.scorer)
+        return groups
+
+    def _resampler(self) -> Resampler:
+        state = self.accelerator.state
+        rounds = self.rollout_options.resample_rounds
+        return Resampler(self.train_dataset, rounds, self.args.seed, state.process_index, state.num_processes)
+
     def _computed_in(self, model: PreTrainedModel) -> torch.dtype:
         """The precision of the forward pass: autocast's, or that of the weights."""
         return torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else model.dtype
@@ -208,54 +224,18 @@ class GRPOTrainer(Trainer):
     def _sample(self, model: PreTrainedModel, prompts: list[Prompt]) -> list[Group]:
         if not prompts:
             return []
-        return rollout(model, prompts, self.num_generations, self.sampling, self.end_ids, self.pad_id)
-
-    def _score(self, groups: list[Group]) -> None:
-        """Texts, answers in source pixels, rewards and totals of every completion."""
-        for group in groups:
-            group.texts = [self.prompts.decode(ids) for ids in group.completion_ids]
-            group.answers = [self.prompts.read(text, group.prompt) for text in group.texts]
-        scores: list[Score] = self.scorer.score(
-            [g.prompt.question for g in groups for _ in g.texts],
-            [text for g in groups for text in g.texts],
-            [answer for g in groups for answer in g.answers],
-            [ids for g in groups for ids in g.completion_ids],
-            columns={"frame_size": [g.prompt.space.source for g in groups for _ in g.texts]},
+        return rollout(
+            model, prompts, self.num_generations, self.sampling, self.end_ids, self.pad_id, self.rollout_options
         )
-        each = iter(scores)
-        for group in groups:
-            mine = [next(each) for _ in group.texts]
-            group.rewards = [score.rewards for score in mine]
-            # where every reward abstained there is nothing to compare: NaN counts neither way (as in TRL), 0 would
-            group.totals = [
-                score.total if any(v is not None for v in score.rewards.values()) else math.nan for score in mine
-            ]
-
-    def _advantages(self, groups: list[Group]) -> None:
-        """Group-relative advantages. What is taken over the batch (scale_rewards="batch", normalize_then_sum) is taken
-        over all processes' groups."""
-        totals = torch.tensor([g.totals for g in groups], dtype=torch.float64).reshape(-1, self.num_generations)
-        if self.args.multi_objective_aggregation == "normalize_then_sum":
-            rewards, weights = rewards_by_function(groups, self.scorer.specs, self.num_generations)
-            (every_reward, first), (every_weight, _) = self._everyone(rewards), self._everyone(weights)
-            values = decoupled_advantages(every_reward, every_weight)
-        else:
-            asked = self.args.scale_rewards
-            scale = asked if isinstance(asked, str) else ("group" if asked else "none")
-            everyone, first = self._everyone(totals) if scale == "batch" else (totals, 0)
-            values = advantages(everyone, scale)
-        mine = values[first : first + len(groups)].tolist()
-        for group, row, flat in zip(groups, mine, no_spread(totals).tolist(), strict=True):
-            group.advantages = row
-            self.meter.mean("frac_reward_zero_std", float(flat))
 
     def _everyone(self, mine: Tensor) -> tuple[Tensor, int]:
         """The rows of all processes, and where this one's begin."""
         parts = gather_object([mine]) if self.accelerator.num_processes > 1 else [mine]
         return torch.cat(parts), sum(len(part) for part in parts[: self.accelerator.process_index])
 
-    def _blank(self, model: PreTrainedModel) -> Group:
-        """A group that weighs nothing, for a micro-batch whose samples all failed: every process runs every forward."""
+    def _blank(self) -> Group:
+        """A group that weighs nothing, for a micro-batch that has nothing to compute: every process runs every
+        forward."""
         question = Question("blank", "temporal", "-", "", 0.0, gold=Answer(), gold_text="")
         return Group(self.prompts.build_text(question), [[self.end_ids[0]]], [[0.0]], [True], advantages=[0.0])
 
@@ -280,7 +260,7 @@ class GRPOTrainer(Trainer):
                 micro.ref_logps = self.reference.logps(model, inner, row, self.args.temperature)
         with self.meter.phase("forward"):
             out = model(packed=row, temperature=self.args.temperature)
-        mask = micro.token_mask(row, self.args.mask_truncated_completions or not micro.prompts).to(out["logps"].device)
+        mask = micro.token_mask(row, self.args.mask_truncated_completions or micro.blank).to(out["logps"].device)
         result = self._policy_loss(micro, row, out, mask)
         if micro.old_logps is None and self.args.num_iterations > 1:
             micro.old_logps = out["logps"].detach()
@@ -320,6 +300,7 @@ class GRPOTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Every log line of training carries all that was measured since the last one, over all processes."""
         if "loss" in logs or "train_loss" not in logs:
+            log_features(self.meter, getattr(unwrapped(self.model), "feature_store", None))
             self.meter.rest("backward", "step", ("rollout", "rewards", "reference", "forward"))
             meters = gather_object([self.meter]) if self.accelerator.num_processes > 1 else [self.meter]
             figures = self.meter.merged(meters)

@@ -19,6 +19,7 @@ from avst.models.families import unwrapped
 from avst.models.loading import freeze_towers
 from avst.plugins import RewardSpec
 from avst.prompt import PromptBuilder
+from avst.rollout_options import RolloutOptions
 from avst.scoring import Scorer
 from avst.step import MicroBatch, Step
 from avst.trainer import GRPOTrainer
@@ -40,6 +41,17 @@ def given_answers(question: Question, n: int = G) -> list[list[int]]:
 def sevenths(prompts: Any, completions: Any, completion_ids: Sequence[Sequence[int]], **columns: Any) -> list[float]:
     """A reward of the token ids alone."""
     return [sum(ids) % 7 / 6 for ids in completion_ids]
+
+
+def flat_for(*numbers: int) -> RewardSpec:
+    """`sevenths`, but 1 for every answer to the questions of these numbers: their groups have nothing to teach."""
+    flat = {QUESTIONS[number].id for number in numbers}
+
+    def reward(prompts: Any, completions: Any, completion_ids: Any, question: Any, **columns: Any) -> list[float]:
+        values = sevenths(prompts, completions, completion_ids)
+        return [1.0 if q.id in flat else value for q, value in zip(question, values, strict=True)]
+
+    return RewardSpec("sevenths", reward, 1.0)
 
 
 class Given(GRPOTrainer):
@@ -71,6 +83,7 @@ def make_trainer(
     completion_sink: Any = None,
     freeze: Sequence[str] = (),
     processing_class: Any = None,
+    rollout_options: RolloutOptions | None = None,
     **options: Any,
 ) -> GRPOTrainer:
     """A trainer in float64 on the CPU that reports to nobody, by plain SGD: a step is the gradient itself.
@@ -108,6 +121,7 @@ def make_trainer(
         peft_config=peft_config,
         completion_sink=completion_sink,
         processing_class=processing_class,
+        rollout_options=rollout_options,
     )
 
 

@@ -14,6 +14,7 @@ from avst.data import Skipped
 from avst.errors import AvstError
 from avst.grpo import no_spread
 from avst.plugins import RewardSpec
+from avst.rollout_options import RolloutOptions
 from avst.trainer import GRPOTrainer
 from avst.types import Group, Prompt
 from tests.grpo_world import (
@@ -115,7 +116,8 @@ def test_a_micro_batch_that_lost_all_weighs_nothing(tiny_folders: dict[str, Path
 def test_advantages(tiny_folders: dict[str, Path], tmp_path: Path, scale: str | bool) -> None:
     """By hand; with "batch" over the whole step, not over a micro-batch."""
     folder = tiny_folders["qwen2_5_vl"]
-    trainer = make_trainer(folder, tmp_path, clip_rows(folder), scale_rewards=scale)
+    every = RolloutOptions(skip_flat_groups=False)
+    trainer = make_trainer(folder, tmp_path, clip_rows(folder), scale_rewards=scale, rollout_options=every)
     micros = micro_batches(trainer, [[row] for row in clip_rows(folder)])
     totals = totals_of()
     centred = totals - totals.mean(1, keepdim=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from avst.config.yaml_file import Place
+from avst.rollout_options import RolloutOptions
 from avst.types import TASKS, Task
 
 Tower = Literal["vision", "audio", "connector", "language"]
@@ -139,6 +140,7 @@ class Recipe:
     word_vectors: WordVectorsRecipe = field(default_factory=WordVectorsRecipe)
     reward_errors: Literal["raise", "abstain"] = "raise"
     reward_deadline_s: float | None = field(default=None, metadata={"above": 0})
+    rollout: RolloutOptions = field(default_factory=RolloutOptions)
     grpo: Mapping[str, Any] = field(default_factory=dict)
     sft: Mapping[str, Any] = field(default_factory=dict)
     eval: EvalRecipe = field(default_factory=EvalRecipe)

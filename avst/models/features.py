@@ -102,20 +102,36 @@ def trainable(module: nn.Module) -> bool:
     return any(p.requires_grad for p in module.parameters())
 
 
-def idle_towers(model: PreTrainedModel) -> Tensor | int:
-    """Zero, tied by the graph to every trainable parameter of the towers.
+def modalities(prompt: Prompt) -> frozenset[str]:
+    """Which of "image", "video" and "audio" a prompt's media are."""
+    return frozenset(modality for modality, names in _INPUTS.items() if names[0] in prompt.media)
+
+
+def idle_towers(model: PreTrainedModel, idle: frozenset[str] = frozenset()) -> Tensor | int:
+    """Zero, tied by the graph to the trainable parameters of towers that a row does not use.
 
     DDP waits for a gradient of every parameter on every rank: a rank whose clips have no sound would leave the others
-    waiting, and one parameter of Omni's audio tower never gets a gradient. On one process nobody waits.
+    waiting, and one parameter of Omni's audio tower never gets a gradient. On one process nobody waits; there only the
+    towers of the modalities in `idle` are tied, of groups that were left out because their gradient is zero: with no
+    gradient at all, an optimizer would leave out weight decay and the decay of its moments too.
     """
     zero: Tensor | int = 0
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return zero
-    for encoder in _encoders(model).values():
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    for modality, encoder in _encoders(model).items():
+        if not together and modality not in idle:
+            continue
         for parameter in encoder.tower.parameters():
             if parameter.requires_grad:
                 zero = zero + 0 * parameter.sum()
     return zero
+
+
+# what the encoder of a modality takes, by its names in a prompt's media
+_INPUTS = {
+    "image": ("pixel_values", "image_grid_thw"),
+    "video": ("pixel_values_videos", "video_grid_thw"),
+    "audio": ("input_features", "feature_attention_mask"),
+}
 
 
 def _encoders(model: PreTrainedModel) -> dict[str, Encoder]:
@@ -133,9 +149,9 @@ def _encoders(model: PreTrainedModel) -> dict[str, Encoder]:
         return inner.get_audio_features(features, mask.to(device), return_dict=True).last_hidden_state
 
     encoders = {
-        "image": Encoder(inner.visual, ("pixel_values", "image_grid_thw"), image),
-        "video": Encoder(inner.visual, ("pixel_values_videos", "video_grid_thw"), video),
+        "image": Encoder(inner.visual, _INPUTS["image"], image),
+        "video": Encoder(inner.visual, _INPUTS["video"], video),
     }
     if getattr(inner, "audio_tower", None) is not None:
-        encoders["audio"] = Encoder(inner.audio_tower, ("input_features", "feature_attention_mask"), audio)
+        encoders["audio"] = Encoder(inner.audio_tower, _INPUTS["audio"], audio)
     return encoders

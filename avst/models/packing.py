@@ -59,7 +59,8 @@ class PackedRow:
     prompts: the groups' prompts, in row order (their media go with them);
     predictors: int64 (ΣC,), index of the token whose hidden state predicts each answer token: the prompt's last token
     for an answer's first, the token before it for the others;  targets: int64 (ΣC,), the answer tokens themselves;
-    lengths: the lengths of all completions in row order.
+    lengths: the lengths of all completions in row order;  idle: modalities whose towers get a zero gradient even though
+    the row does not use them (avst.models.features.idle_towers).
     """
 
     input_ids: Tensor
@@ -69,6 +70,7 @@ class PackedRow:
     predictors: Tensor
     targets: Tensor
     lengths: list[int] = field(default_factory=list)
+    idle: frozenset[str] = frozenset()
 
     def to(self, device: torch.device) -> PackedRow:
         """The same row with its index tensors on `device` (media move when they are encoded)."""
@@ -84,6 +86,7 @@ class PackedRow:
             self.predictors.to(device),
             self.targets.to(device),
             self.lengths,
+            self.idle,
         )
 
 
@@ -102,12 +105,16 @@ def segment(start: int, prompt_len: int, lengths: Sequence[int]) -> Segment:
 
 
 def pack(
-    prompts: Sequence[Prompt], completions: Sequence[Sequence[Sequence[int]]], positions: Sequence[Tensor]
+    prompts: Sequence[Prompt],
+    completions: Sequence[Sequence[Sequence[int]]],
+    positions: Sequence[Tensor],
+    idle: frozenset[str] = frozenset(),
 ) -> PackedRow:
     """Pack groups into one row.
 
     prompts: one per group;  completions: per group, G lists of token ids (not empty);  positions: per group, the
-    prompt's position ids (3, P) as generation computes them (avst.models.families.prompt_positions).
+    prompt's position ids (3, P) as generation computes them (avst.models.families.prompt_positions);  idle: as in
+    PackedRow.
     """
     ids, places, predictors, segments, lengths = [], [], [], [], []
     start = 0
@@ -138,4 +145,5 @@ def pack(
         predictors=torch.tensor(predictors, dtype=torch.long),
         targets=targets,
         lengths=lengths,
+        idle=idle,
     )

@@ -52,7 +52,7 @@ def packed_logps(model: PreTrainedModel, row: PackedRow, temperature: float = 1.
     starts = [(part.start, prompt) for part, prompt in zip(row.layout.segments, row.prompts, strict=True)]
     embeds = embed(model, row.input_ids, starts)
     if torch.is_grad_enabled():
-        embeds = embeds + idle_towers(model)
+        embeds = embeds + idle_towers(model, row.idle)
     hidden = model.model.language_model(
         inputs_embeds=embeds,
         position_ids=row.position_ids,

@@ -17,7 +17,7 @@ from peft import get_peft_model
 
 from avst.data import Skipped
 from avst.models.loading import lora_config
-from tests.grpo_world import G, clip_rows, make_trainer, weights
+from tests.grpo_world import G, clip_rows, flat_for, make_trainer, weights
 from tests.test_sft import make_trainer as make_sft_trainer
 from tests.test_sft import rows_of
 from tests.tiny_world import load_grouped
@@ -52,6 +52,20 @@ CASES: dict[str, dict[str, Any]] = {
         "skipped": (3,),
     },
     "every clip of a step failed": {"kind": "qwen2_5_vl", "loss_type": "dr_grpo", "skipped": (0, 1)},
+    "one rank's groups are flat, then both": {
+        "kind": "qwen2_5_omni",
+        "loss_type": "dapo",
+        "rewards": [flat_for(1, 2, 3)],
+        "silent": (1,),
+        "max_steps": 3,
+    },
+    "flat groups, two iterations": {
+        "kind": "qwen2_5_vl",
+        "loss_type": "grpo",
+        "rewards": [flat_for(0, 3)],
+        "num_iterations": 2,
+        "max_steps": 4,
+    },
     "LoRA, KL": {"kind": "qwen2_5_vl", "beta": 0.04, "lora": True},
     "frozen towers, checkpointing": {
         "kind": "qwen2_5_omni",
