@@ -1,10 +1,10 @@
 """A whole GRPO step of avst side by side with TRL's own GRPOTrainer, each in a process of its own, by turns.
 
-Qwen2.5-VL's shape with hidden 256, 6 layers, a vision tower of 4 blocks, float32, one thread each: 8 images of 336 x 336
-are 1,152 visual tokens (TRL takes images, so both are given images), G = 6 answers of exactly C = 64 tokens, beta 0.04 so
-that the reference runs too, AdamW. One prompt a step, two prompts a step, and one prompt with the vision tower frozen.
-That both ask and answer alike (P, answers' tokens) is checked in every round; that their losses and gradients agree is
-tests/test_trainer_trl.py.
+Qwen2.5-VL's shape with hidden 256, 6 layers, a vision tower of 4 blocks, float32, one thread each: 8 images of
+336 x 336 are 1,152 visual tokens (TRL takes images, so both are given images), G = 6 answers of exactly C = 64 tokens,
+beta 0.04 so that the reference runs too, AdamW. One prompt a step, two prompts a step, and one prompt with the vision
+tower frozen. That both ask and answer alike (P, answers' tokens) is checked in every round; that their losses and
+gradients agree is tests/test_trainer_trl.py.
 """
 
 from __future__ import annotations
