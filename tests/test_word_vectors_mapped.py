@@ -16,6 +16,9 @@ from gensim.models import KeyedVectors
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from avst.cli import parse
+from avst.commands.score import make_scorer
+from avst.config import load_recipe
 from avst.errors import AvstError
 from avst.word_vectors import GensimVectors, WordVectors, mapped, word_index
 from avst.word_vectors.mapped import MappedVectors
@@ -278,6 +281,17 @@ def test_a_copy_for_another_process_maps_the_file_itself(tmp_path: Path) -> None
     sent = pickle.dumps(words)
     assert len(sent) < 1000
     assert pickle.loads(sent).similarity("word1", "word2") == words.similarity("word1", "word2")
+
+
+@pytest.mark.parametrize("written", ["mapped: true", "mapped: false"])
+def test_a_recipe_turns_it_off(tmp_path: Path, written: str) -> None:
+    sample(tmp_path / "v.bin")
+    (tmp_path / "r.yaml").write_text(f"word_vectors: {{path: v.bin, tau: 0.5, {written}}}\n")
+    files = ["--annotations", "a.json", "--predictions", "p.jsonl", "--out", "s.json"]
+    args = parse(["score", *files, "--recipe", str(tmp_path / "r.yaml")])
+    scorer = make_scorer(args, load_recipe(args.recipe))
+    assert isinstance(scorer.word_vectors.source, MappedVectors if "true" in written else GensimVectors)
+    assert scorer.word_vectors.tau == 0.5
 
 
 def test_tau_is_the_sources_own_unless_said_otherwise(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def open_word2vec(path: Path, mapped: bool = True) -> Source:
     binary = _is_binary(path)
     if binary and mapped and path.suffix != ".gz":
         return MappedVectors(path)
-    if path.stat().st_size > _LONG_READ_BYTES:
+    if mapped and path.stat().st_size > _LONG_READ_BYTES:
         log.warning("%s is read whole by every process; an unpacked binary word2vec file would be mapped", path)
     from gensim.models import KeyedVectors
 
