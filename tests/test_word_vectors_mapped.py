@@ -286,7 +286,8 @@ def test_a_copy_for_another_process_maps_the_file_itself(tmp_path: Path) -> None
 @pytest.mark.parametrize("written", ["mapped: true", "mapped: false"])
 def test_a_recipe_turns_it_off(tmp_path: Path, written: str) -> None:
     sample(tmp_path / "v.bin")
-    (tmp_path / "r.yaml").write_text(f"word_vectors: {{path: v.bin, tau: 0.5, {written}}}\n")
+    recipe = "model: {path: m}\ndata: {train: t.json, videos: v}\n"
+    (tmp_path / "r.yaml").write_text(f"{recipe}word_vectors: {{path: v.bin, tau: 0.5, {written}}}\n")
     files = ["--annotations", "a.json", "--predictions", "p.jsonl", "--out", "s.json"]
     args = parse(["score", *files, "--recipe", str(tmp_path / "r.yaml")])
     scorer = make_scorer(args, load_recipe(args.recipe))
