@@ -60,7 +60,7 @@ class Sizes:
 
     seconds: float = 40.0
     max_pixels: int = 112 * 84
-    steps: int = 8
+    steps: int = 6
     rounds: int = 3
     hidden: int = 256
     layers: int = 6
