@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
@@ -94,18 +95,32 @@ def _answers(
     if flash is not None:
         out, _ = flash(module, queries, keys, values, None, **kwargs)
     else:
-        longest = part.gather.shape[1]
-        mask = torch.ones(longest, part.prompt_len + longest, dtype=torch.bool, device=query.device)
-        out = scaled_dot_product_attention(
-            queries,
-            keys,
-            values,
-            attn_mask=mask.tril(part.prompt_len),  # causal, aligned to the bottom right
-            dropout_p=kwargs.get("dropout", 0.0),
-            scale=kwargs.get("scaling"),
-            enable_gqa=queries.shape[1] != keys.shape[1],
-        ).transpose(1, 2)
+        out = _causal_from_the_end(queries, keys, values, kwargs).transpose(1, 2)
     return out.flatten(0, 1)[part.scatter][None]
+
+
+def _causal_from_the_end(queries: Tensor, keys: Tensor, values: Tensor, kwargs: dict[str, Any]) -> Tensor:
+    """SDPA in which the last query sees all keys, the one before all but the last, and so on; (G, heads, C, d).
+
+    torch's bias object, not a mask of our own: on CUDA, SDPA answers a mask together with enable_gqa by its plain
+    kernel, which writes all scores out (6 answers of 1,024 tokens to 3,800: gigabytes a layer). With the bias it takes
+    flash attention, in half precision with the few heads of keys as they are; in float32 the memory-efficient kernel
+    needs a head of keys for each of the queries'.
+    """
+    grouped = queries.shape[1] != keys.shape[1]
+    if grouped and queries.is_cuda and queries.dtype == torch.float32:
+        each = queries.shape[1] // keys.shape[1]
+        keys, values = (states.repeat_interleave(each, dim=1) for states in (keys, values))
+        grouped = False
+    return scaled_dot_product_attention(
+        queries,
+        keys,
+        values,
+        attn_mask=causal_lower_right(queries.shape[2], keys.shape[2]),
+        dropout_p=kwargs.get("dropout", 0.0),
+        scale=kwargs.get("scaling"),
+        enable_gqa=grouped,
+    )
 
 
 def _base_attention(module: nn.Module, base: str) -> Callable[..., tuple[Tensor, Tensor | None]]:

@@ -53,15 +53,11 @@ def ways(prompt: int, answers: int, tokens: int, device: str) -> dict[str, Calla
 
         return way
 
-    def lower_right() -> Way:
-        from torch.nn.attention.bias import causal_lower_right
-
-        bias = causal_lower_right(tokens, prompt + tokens)
+    def masked() -> Way:
+        mask = torch.ones(tokens, prompt + tokens, dtype=torch.bool, device=device).tril(prompt)
 
         def answer(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            more = query.shape[1] // key.shape[1]
-            key, value = (states.repeat_interleave(more, dim=1) for states in (key, value))
-            return sdpa(query, key, value, attn_mask=bias).transpose(1, 2)
+            return sdpa(query, key, value, attn_mask=mask, enable_gqa=True).transpose(1, 2)
 
         return joined(answer)
 
@@ -89,8 +85,8 @@ def ways(prompt: int, answers: int, tokens: int, device: str) -> dict[str, Calla
         return lambda q, k, v: compiled(q, k, v, block_mask=mask, enable_gqa=True).transpose(1, 2)
 
     return {
-        "as it is (SDPA, dense mask of an answer)": as_it_is,
-        "SDPA, causal from the lower right": lower_right,
+        "as it is (SDPA, causal from the end)": as_it_is,
+        "SDPA with a dense mask and grouped heads": masked,
         "flash-attn": flash,
         "flex attention over the row": flex,
     }

@@ -69,7 +69,7 @@ def test_memory_bound_by_hand() -> None:
     assert decode.bound_seconds(model, 10, 6, 4, 1e9) == pytest.approx(4 * (layers + 64 * 512 + states) / 1e9)
 
 
-@pytest.mark.parametrize("name", ["as it is (SDPA, dense mask of an answer)", "SDPA, causal from the lower right"])
+@pytest.mark.parametrize("name", ["as it is (SDPA, causal from the end)", "SDPA with a dense mask and grouped heads"])
 def test_attention_ways_agree_in_float64(name: str) -> None:
     """Values and gradients, against the mask over the whole row."""
     generator = torch.Generator().manual_seed(0)
