@@ -104,7 +104,7 @@ def test_equal_hashes_never_give_a_wrong_vector(
     tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch, keep: bool
 ) -> None:
     for module in (mapped, word_index):
-        monkeypatch.setattr(module, "hash_of", lambda word: len(word) % 2)
+        monkeypatch.setattr(module, "hashes_of", lambda words: np.array([len(w) % 2 for w in words], dtype=np.uint64))
     monkeypatch.setattr(word_index, "SMALL_BYTES", 0 if keep else 1 << 30)
     path = write(tmp_path / "v.bin", [b"aa", b"b", b"aa", b"cc", b"a"], np.arange(10).reshape(5, 2))
     for _ in range(2):

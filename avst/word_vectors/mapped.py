@@ -17,7 +17,7 @@ import numpy as np
 
 from avst.errors import AvstError
 from avst.word_vectors.source import GOOGLENEWS_TAU
-from avst.word_vectors.word_index import Layout, hash_of, open_index
+from avst.word_vectors.word_index import Layout, hashes_of, open_index
 
 
 class MappedVectors:
@@ -47,12 +47,15 @@ class MappedVectors:
         return MappedVectors, (self.path,)  # another process maps the file for itself
 
     def find(self, words: Iterable[str]) -> dict[str, int]:
-        written = [word for word in words if " " not in word]  # a space ends a word of the file
-        # A lone surrogate, as JSON may hold, is in no word of the file; this way it is only not found.
-        stored = [word.encode("utf-8", "surrogatepass") for word in written]
-        codes = np.array([hash_of(word) for word in stored], dtype=np.uint64)
+        written = [word for word in words if word and " " not in word]  # a space ends a word of the file
+        if not written:
+            return {}
+        # All at once: a hostile answer has 20,000 words. A lone surrogate, as JSON may hold, is in no word of the file.
+        stored = " ".join(written).encode("utf-8", "surrogatepass").split(b" ")
+        codes = hashes_of(stored)
         hashes, offsets = self._index
-        first = np.searchsorted(hashes, codes)
+        first, order = np.empty(len(codes), dtype=np.intp), np.argsort(codes)
+        first[order] = np.searchsorted(hashes, codes[order])  # in order: neighbours are in the same pages, 4x as fast
         hits = np.flatnonzero(hashes[np.minimum(first, len(hashes) - 1)] == codes)
         places: dict[str, int] = {}
         for i in hits.tolist():

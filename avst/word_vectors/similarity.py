@@ -73,16 +73,16 @@ class WordVectors:
 
 def _directions(source: Source, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors (n, d) of the names that have one, and which names these are (n,). A zero vector is none."""
-    words_of = [name.split() for name in names]
-    known = source.find({word for words in words_of for word in words})
+    known = source.find(dict.fromkeys(" ".join(names).split()))
     owners: list[int] = []
     places: list[int] = []
-    if known:  # else the quick way out: long lists of nonsense
-        for owner, words in enumerate(words_of):
-            for word in words:
-                if word in known:
-                    owners.append(owner)
-                    places.append(known[word])
+    for owner, name in enumerate(names if known else ()):
+        if " " not in name and name not in known:
+            continue  # the quick way out: long lists of nonsense
+        for word in name.split():
+            if word in known:
+                owners.append(owner)
+                places.append(known[word])
     which, starts = np.unique(np.array(owners, dtype=np.intp), return_index=True)
     if not len(which):
         return which, np.zeros((0, source.dimensions))

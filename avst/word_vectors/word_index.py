@@ -13,8 +13,10 @@ import logging
 import mmap
 import os
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+from zlib import adler32, crc32
 
 import numpy as np
 
@@ -43,9 +45,10 @@ class WordIndex(NamedTuple):
     offsets: np.ndarray
 
 
-def hash_of(word: bytes) -> int:
-    """64 bits, the same in every process and on every machine."""
-    return int.from_bytes(hashlib.blake2b(word, digest_size=8).digest(), "little")
+def hashes_of(words: Sequence[bytes]) -> np.ndarray:
+    """uint64 (n,), the same in every process and on every machine. Quick rather than strong: words are compared too."""
+    high = np.fromiter(map(crc32, words), dtype=np.uint64, count=len(words))
+    return high << 32 | np.fromiter(map(adler32, words), dtype=np.uint64, count=len(words))
 
 
 def open_index(path: Path, file: int, layout: Layout) -> WordIndex:
@@ -74,7 +77,7 @@ def index_places(path: Path) -> list[Path]:
     cache = os.environ.get("XDG_CACHE_HOME", "")
     root = Path(cache if os.path.isabs(cache) else os.path.expanduser("~/.cache"))
     absolute = os.path.abspath(path)
-    name = f"{path.name}.{hash_of(os.fsencode(absolute)):016x}.index.npy"
+    name = f"{path.name}.{hashes_of([os.fsencode(absolute)])[0]:016x}.index.npy"
     return [path.with_name(f"{path.name}.index.npy"), root / "avst" / "word_vectors" / name]
 
 
@@ -88,13 +91,11 @@ def _fingerprint(file: int) -> int:
 
 def _make(path: Path, file: int, layout: Layout) -> np.ndarray:
     """Read through the file once, as gensim does: uint64 (2, 1 + N), column 0 still empty."""
-    hashes, offsets = array("Q"), array("Q")
-    # a map of its own: closed at the end, so that the pages read do not stay with this process
+    hashes: list[np.ndarray] = []
+    offsets, held = array("Q"), list[bytes]()
     with mmap.mmap(file, 0, access=mmap.ACCESS_READ) as content:
         at = layout.header_bytes
         for number in range(layout.n_words):
-            if number % _WORDS_HELD == 0:
-                content.madvise(mmap.MADV_DONTNEED)  # the pages behind: 3.6 GB of them would count as this process's
             space = content.find(b" ", at)
             vector_end = space + 1 + layout.row_bytes
             if space < 0 or vector_end > len(content):
@@ -104,11 +105,15 @@ def _make(path: Path, file: int, layout: Layout) -> np.ndarray:
                 word.decode("utf-8")
             except UnicodeDecodeError as error:
                 raise AvstError(f"{path}: damaged word2vec file: word {number + 1}: {error}") from error
-            hashes.append(hash_of(word))
+            held.append(word)
             offsets.append(space - len(word))
             at = vector_end
+            if len(held) == _WORDS_HELD or number + 1 == layout.n_words:
+                hashes.append(hashes_of(held))
+                held.clear()
+                content.madvise(mmap.MADV_DONTNEED)  # the pages behind: 3.6 GB of them would count as this process's
     made = np.zeros((2, 1 + layout.n_words), dtype=np.uint64)
-    codes = np.frombuffer(hashes, dtype=np.uint64)
+    codes = np.concatenate(hashes)
     order = np.argsort(codes, kind="stable")
     made[0, 1:] = codes[order]
     made[1, 1:] = np.frombuffer(offsets, dtype=np.uint64)[order]
