@@ -313,10 +313,17 @@ def test_recipe_keys_that_are_named_exist() -> None:
 def test_options_that_are_named_exist(capsys: pytest.CaptureFixture[str]) -> None:
     from accelerate.commands.launch import launch_command_parser
 
+    from scripts import bench_gpu
+    from scripts.bench import __main__ as bench
+
     known = {option for action in launch_command_parser()._actions for option in action.option_strings}
     for command in cli.COMMANDS:
         with pytest.raises(SystemExit):
             cli.main([command, "--help"])
+        known |= set(re.findall(r"--[\w-]+", capsys.readouterr().out))
+    for script in (bench.main, bench_gpu.main):
+        with pytest.raises(SystemExit):
+            script(["--help"])
         known |= set(re.findall(r"--[\w-]+", capsys.readouterr().out))
     named = [
         (page.name, option) for page in PAGES for s in code_spans(page) for option in re.findall(r"--[a-z][\w-]*", s)
