@@ -80,3 +80,23 @@ def test_table_json_and_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert record["figures"][0]["met"] is True
     assert record["figures"][0]["how"] == {"seconds": [1, 2]}
     assert record["versions"]["torch"]
+
+
+def test_other_benchmarks_figures_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One benchmark run anew replaces its own figures; figures of other versions are not mixed in."""
+    values = {"step": 1.0, "head": 2.0}
+    for name in values:
+        run = SimpleNamespace(run=lambda quick, name=name: [Figure(name, "value", values[name])])
+        monkeypatch.setitem(sys.modules, f"scripts.bench.{name}", run)
+    file = tmp_path / "x.json"
+
+    def measured(*arguments: str) -> dict[str, float]:
+        assert bench.main([*arguments, "--json", str(file)]) == 0
+        return {entry["benchmark"]: entry["value"] for entry in json.loads(file.read_text())["figures"]}
+
+    assert measured("head", "step") == {"step": 1.0, "head": 2.0}
+    values["step"] = 3.0
+    assert measured("step") == {"step": 3.0, "head": 2.0}
+    assert measured("step", "--quick") == {"step": 3.0}
+    monkeypatch.setattr(bench, "version", lambda package: "0")
+    assert measured("head") == {"head": 2.0}
