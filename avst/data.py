@@ -153,9 +153,18 @@ class StepSampler(Sampler[tuple[int, int]]):
     def __len__(self) -> int:
         return self.n // self.rows_per_step * self.rows_per_step * self.num_iterations
 
+    def _order(self, epoch: int) -> list[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        return torch.randperm(self.n, generator=generator).tolist() if self.shuffle else list(range(self.n))
+
+    def rows_at(self, step: int) -> list[int]:
+        """The rows of optimizer step `step` of a run (0 is the first), over all processes."""
+        epoch, within = divmod(step, len(self) // self.rows_per_step)
+        start = within // self.num_iterations * self.rows_per_step
+        return self._order(epoch)[start : start + self.rows_per_step]
+
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.n, generator=generator).tolist() if self.shuffle else list(range(self.n))
+        order = self._order(self.epoch)
         for start in range(0, self.n - self.rows_per_step + 1, self.rows_per_step):
             for iteration in range(self.num_iterations):
                 for row in order[start : start + self.rows_per_step]:

@@ -13,7 +13,6 @@ from avst.grpo import advantages, decoupled_advantages, no_spread
 from avst.plugins import RewardSpec
 from avst.prompt import PromptBuilder
 from avst.scoring import Score, Scorer
-from avst.step import rewards_by_function
 from avst.types import Group
 
 # (the rows of all processes, where this one's begin) of this process's rows
@@ -47,12 +46,21 @@ def without_spread(groups: Sequence[Group]) -> list[bool]:
     return no_spread(_totals(groups)).tolist()
 
 
+def nothing_to_learn(groups: Sequence[Group], args: GRPOConfig, specs: Sequence[RewardSpec]) -> list[bool]:
+    """Whether a group's rewards alone leave it without advantages, group by group: its totals are all equal; where each
+    reward is normalised by itself (normalize_then_sum), those of every reward that has a weight."""
+    if args.multi_objective_aggregation != "normalize_then_sum":
+        return without_spread(groups)
+    rewards, weights = rewards_by_function(groups, specs, args.num_generations or 0)
+    return (no_spread(rewards) | (weights[:, 0] == 0)).all(1).tolist()
+
+
 def set_advantages(groups: Sequence[Group], args: GRPOConfig, specs: Sequence[RewardSpec], everyone: Everyone) -> None:
     """Group-relative advantages. What is taken over the batch (scale_rewards="batch", normalize_then_sum) is taken over
     all processes' groups: every process calls this, with or without groups."""
     totals = _totals(groups, args.num_generations)
     if args.multi_objective_aggregation == "normalize_then_sum":
-        rewards, weights = rewards_by_function(list(groups), specs, args.num_generations or 0)
+        rewards, weights = rewards_by_function(groups, specs, args.num_generations or 0)
         (every_reward, first), (every_weight, _) = everyone(rewards), everyone(weights)
         values = decoupled_advantages(every_reward, every_weight)
     else:
@@ -78,3 +86,17 @@ def _totals(groups: Sequence[Group], size: int | None = None) -> Tensor:
     """(Q, G)"""
     totals = torch.tensor([g.totals for g in groups], dtype=torch.float64)
     return totals if len(groups) else totals.reshape(0, size or 1)
+
+
+def rewards_by_function(groups: Sequence[Group], specs: Sequence[RewardSpec], size: int) -> tuple[Tensor, Tensor]:
+    """(rewards (Q, G, K), NaN where one abstained; weights (Q, 1, K), 0 where a reward does not ask about the task)."""
+    rewards = [
+        [math.nan if (value := one[spec.name]) is None else value for spec in specs]
+        for g in groups
+        for one in g.rewards
+    ]
+    weights = [[spec.weight_for(g.prompt.question.task) or 0.0 for spec in specs] for g in groups]
+    return (
+        torch.tensor(rewards, dtype=torch.float64).reshape(-1, size, len(specs)),
+        torch.tensor(weights, dtype=torch.float64).reshape(-1, 1, len(specs)),
+    )

@@ -7,58 +7,61 @@ for another process: one may have more to replace than its siblings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 import torch
 
 from avst.data import Skipped
-from avst.group_rewards import without_spread
-from avst.step import Meter, Step
+from avst.step import Meter
 from avst.types import Group, Prompt
 
 
-class Resampler:
-    """Draws rows of the training set by (seed, step, round) alone, so that a resumed run draws the same.
+def other_rows(
+    count: int, in_step: Iterable[int], seed: int, step: int, process: int = 0, processes: int = 1
+) -> list[int]:
+    """Rows of a training set that a process may ask in an optimizer step besides its own, in the order to ask them.
 
-    rows: the training set;  process, processes: this one's number, and how many there are: they draw different rows.
+    count: rows of the set;  in_step: rows of the step itself, over all processes. The order of all is that of (seed,
+    step), and each process takes every `processes`-th: none is asked twice in a step, and a resumed run asks the same.
     """
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + step) * 101 + 1)  # none that a StepSampler has
+    order = torch.randperm(count, generator=generator).tolist()
+    taken = set(in_step)
+    return [row for row in order if row not in taken][process::processes]
 
-    def __init__(self, rows: Any, rounds: int, seed: int, process: int, processes: int) -> None:
-        self.rows, self.rounds, self.seed = rows, rounds, seed
-        self.process, self.processes = process, processes
 
-    def draw(self, step: int, number: int, count: int) -> list[Prompt | Skipped]:
-        """`count` rows (fewer where the set has no more) of round `number` of optimizer step `step`."""
-        generator = torch.Generator().manual_seed(((self.seed * 1_000_003) + step) * 101 + number)
-        order = torch.randperm(len(self.rows), generator=generator).tolist()
-        return [self.rows[row] for row in order[self.process :: self.processes][:count]]
+def replace_flat(
+    groups: Sequence[Group],
+    rounds: int,
+    rows: Iterable[Prompt | Skipped],
+    roll_out: Callable[[list[Prompt]], list[Group]],
+    flat: Callable[[Sequence[Group]], list[bool]],
+    meter: Meter,
+) -> tuple[list[Group], list[Skipped]]:
+    """(The step's groups, flat ones replaced where a round found a group with spread; rows that could not be asked).
 
-    def replace_flat(
-        self,
-        step: Step,
-        number: int,
-        groups: list[Group],
-        roll_out: Callable[[Sequence[Prompt]], list[Group]],
-        meter: Meter,
-    ) -> list[Group]:
-        """The step's groups, flat ones replaced where a round found a group with spread.
-
-        number: of the optimizer step;  roll_out: prompts -> groups, sampled and scored.
-        """
-        groups = list(groups)
-        for round_number in range(self.rounds):
-            flat = [place for place, is_flat in enumerate(without_spread(groups)) if is_flat]
-            if not flat:
-                break
-            rows = self.draw(number, round_number, len(flat))
-            step.skipped += [row for row in rows if isinstance(row, Skipped)]
-            asked = {group.prompt.question.id for group in groups}
-            prompts = [row for row in rows if isinstance(row, Prompt) and row.question.id not in asked]
-            new = roll_out(prompts)
-            spread = [group for group, is_flat in zip(new, without_spread(new), strict=True) if not is_flat]
-            for place, group in zip(flat, spread, strict=False):
-                groups[place] = group
-            meter.add("resample/asked", len(prompts))
-            meter.add("resample/filled", len(spread))
-        return groups
+    rows: what may be asked, made when it is drawn, one for each group that is flat at the beginning of a round;
+    roll_out: prompts -> groups, sampled and scored;  flat: whether a group has nothing to teach, group by group.
+    """
+    groups, source = list(groups), iter(rows)
+    skipped: list[Skipped] = []
+    for _ in range(rounds):
+        places = [place for place, is_flat in enumerate(flat(groups)) if is_flat]
+        with meter.phase("resample"):  # the clips are decoded here
+            drawn = list(islice(source, len(places)))
+        if not drawn:
+            break
+        skipped += [row for row in drawn if isinstance(row, Skipped)]
+        new = roll_out([row for row in drawn if isinstance(row, Prompt)])
+        dropped: list[Group] = []
+        filled = 0
+        for group, is_flat in zip(new, flat(new), strict=True):
+            if not is_flat:
+                place, filled = places[filled], filled + 1
+                groups[place], group = group, groups[place]
+            dropped.append(group)
+        meter.add("resample/asked", len(new))
+        meter.add("resample/filled", filled)
+        meter.add("resample/dropped_tokens", sum(len(ids) for group in dropped for ids in group.completion_ids))
+    return groups, skipped

@@ -20,15 +20,14 @@ import torch
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback, TrainingArguments
 
-from avst.data import Skipped, StepRows, StepSampler, draws_apart
-from avst.hand_over import opened
+from avst.data import Skipped
 from avst.models.families import prompt_positions, unwrapped
-from avst.models.loading import restore_weights
 from avst.models.packing import pack
 from avst.processes import refuse_data_parallel
 from avst.prompt import PromptBuilder
+from avst.row_trainer import RowTrainer
 from avst.step import Meter
 from avst.step_log import log_features
 from avst.types import Answer, Prompt, Question
@@ -44,15 +43,12 @@ class Lesson:
     targets: list[int]
 
 
-class SFTTrainer(Trainer):
+class SFTTrainer(RowTrainer):
     """Trains `model` on the gold answers of `train_dataset` (rows are list[Prompt], Prompt or Skipped).
 
     args: transformers' TrainingArguments (per_device_train_batch_size counts rows);  prompts: renders gold
     answers.
     """
-
-    model: PreTrainedModel | PeftModel
-    loss_is_scaled_for_ga = True
 
     def __init__(
         self,
@@ -79,26 +75,13 @@ class SFTTrainer(Trainer):
         )
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        size, accumulation = self.args.per_device_train_batch_size, self.args.gradient_accumulation_steps
-        rows_per_step = size * self.args.world_size * accumulation
-        seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
-        self.order = StepSampler(len(self.train_dataset), rows_per_step, 1, True, seed)  # type: ignore[arg-type]
-        loader = self._get_dataloader(
-            dataset=StepRows(self.train_dataset),
-            description="Training",
-            batch_size=size,
-            sampler_fn=lambda _: self.order,
-            is_training=True,
-        )
-        return draws_apart(loader)
+        return self.rows_in_steps(self.args.per_device_train_batch_size)
 
     def get_batch_samples(
         self, epoch_iterator: Any, num_batches: int, device: torch.device
     ) -> tuple[list[list[Lesson]], Tensor]:
         """Micro-batches of lessons, and the target tokens of the step over all processes."""
-        self.order.epoch = int(self.state.epoch or 0)
-        arrived, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        batches = [opened(rows) for rows in arrived]
+        batches = self.next_rows(epoch_iterator, num_batches, device)
         self.skipped += sum(isinstance(row, Skipped) for batch in batches for row in batch)
         lessons = [[self._lesson(row) for row in batch if not isinstance(row, Skipped)] for batch in batches]
         mine = sum(sum(lesson.targets) for batch in lessons for lesson in batch)
@@ -150,12 +133,3 @@ class SFTTrainer(Trainer):
         meter = Meter()
         log_features(meter, getattr(unwrapped(self.model), "feature_store", None))
         super().log({**logs, "samples/skipped": self.skipped, **meter.merged([meter])}, start_time)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if isinstance(self.model, PeftModel):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            restore_weights(self.model, resume_from_checkpoint)
-
-    def floating_point_ops(self, inputs: Any) -> int:
-        return 0  # the library's estimate counts input_ids of a padded batch, which there is none of

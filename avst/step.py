@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,6 @@ from avst.data import Skipped
 from avst.models.families import prompt_positions
 from avst.models.features import modalities
 from avst.models.packing import PackedRow, pack
-from avst.plugins import RewardSpec
 from avst.types import Group, Prompt
 
 
@@ -25,9 +23,10 @@ from avst.types import Group, Prompt
 class MicroBatch:
     """The groups of one forward pass on this process.
 
-    prompts: as drawn, failed samples left out;  lost: how many weigh nothing: they failed, or their group was left out
-    because it has nothing to teach;  groups: what is computed, filled by the rollout;  blank: these are one group that
-    weighs nothing, for every process runs every forward;  idle: the modalities of the groups that were left out;
+    prompts: as drawn, failed samples left out, and after the rollout those of the groups that are computed;
+    lost: how many weigh nothing: they failed, or their group was left out because it has nothing to teach;
+    groups: what is computed, filled by the rollout;  blank: these are one group that weighs nothing, for every process
+    runs every forward;  idle: modalities of the groups that were left out and of no other;
     old_logps, ref_logps: float (ΣC,), kept from iteration 0 for the later ones (the policy that sampled is the policy
     before the step's first update).
     """
@@ -44,13 +43,15 @@ class MicroBatch:
     def take(self, drawn: Sequence[Group], skip_flat: bool, make_blank: Callable[[], Group]) -> int:
         """The groups that the rollout drew for this micro-batch. skip_flat: leave out those whose advantages are all 0;
         returns how many these were."""
-        flat = [group for group in drawn if skip_flat and not any(group.advantages)]
-        live = [group for group in drawn if all(group is not other for other in flat)] if flat else list(drawn)
-        self.lost += len(flat)
-        self.idle = frozenset(modality for group in flat for modality in modalities(group.prompt))
+        live = [group for group in drawn if any(group.advantages) or not skip_flat]
+        left_out = len(drawn) - len(live)
+        self.lost += left_out
+        self.prompts = [group.prompt for group in live]
+        used = {modality for prompt in self.prompts for modality in modalities(prompt)}
+        self.idle = frozenset(modality for group in drawn for modality in modalities(group.prompt)) - used
         self.blank = not live
         self.groups = live or [make_blank()]
-        return len(flat)
+        return left_out
 
     def row(self, model: PreTrainedModel) -> PackedRow:
         return pack(
@@ -104,20 +105,6 @@ class Step:
     @property
     def groups(self) -> list[Group]:
         return [group for micro in self.micro_batches for group in micro.groups]
-
-
-def rewards_by_function(groups: list[Group], specs: Sequence[RewardSpec], size: int) -> tuple[Tensor, Tensor]:
-    """(rewards (Q, G, K), NaN where one abstained; weights (Q, 1, K), 0 where a reward does not ask about the task)."""
-    rewards = [
-        [math.nan if (value := one[spec.name]) is None else value for spec in specs]
-        for g in groups
-        for one in g.rewards
-    ]
-    weights = [[spec.weight_for(g.prompt.question.task) or 0.0 for spec in specs] for g in groups]
-    return (
-        torch.tensor(rewards, dtype=torch.float64).reshape(-1, size, len(specs)),
-        torch.tensor(weights, dtype=torch.float64).reshape(-1, 1, len(specs)),
-    )
 
 
 class Meter:

@@ -19,26 +19,25 @@ from accelerate.utils import gather_object, set_seed
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainerCallback
+from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 from trl import GRPOConfig
 
-from avst.data import Reused, StepRows, StepSampler, draws_apart
+from avst.data import Reused
 from avst.errors import AvstError
-from avst.group_rewards import may_skip_flat, score_groups, set_advantages, without_spread
+from avst.group_rewards import may_skip_flat, nothing_to_learn, score_groups, set_advantages, without_spread
 from avst.grpo import LossConfig, LossOutput, high_entropy_mask, policy_loss
 from avst.grpo_losses import Normaliser, step_tokens
 from avst.grpo_options import refuse_unsupported
-from avst.hand_over import opened
 from avst.models.families import unwrapped
-from avst.models.loading import restore_weights
 from avst.models.packing import PackedRow
 from avst.models.policy import Logps
 from avst.processes import refuse_data_parallel, refuse_sharded_weights
 from avst.prompt import PromptBuilder
 from avst.reference import Reference
-from avst.resampling import Resampler
+from avst.resampling import other_rows, replace_flat
 from avst.rollout import Sampling, end_tokens, rollout
 from avst.rollout_options import RolloutOptions
+from avst.row_trainer import RowTrainer
 from avst.scoring import Scorer
 from avst.startup import check_paths
 from avst.step import Meter, MicroBatch, Step
@@ -48,7 +47,7 @@ from avst.types import Answer, Group, Prompt, Question
 CompletionSink = Callable[[int, list[dict[str, Any]]], object]
 
 
-class GRPOTrainer(Trainer):
+class GRPOTrainer(RowTrainer):
     """Trains `model` on groups of sampled answers.
 
     model: from avst.models.loading, or any supported transformers model that `understand_groups` was called on;
@@ -63,8 +62,6 @@ class GRPOTrainer(Trainer):
     """
 
     args: GRPOConfig
-    model: PreTrainedModel | PeftModel
-    loss_is_scaled_for_ga = True  # avst.grpo divides by the accumulation steps itself, as TRL's trainer does
 
     def __init__(
         self,
@@ -126,32 +123,15 @@ class GRPOTrainer(Trainer):
     # ---- data: one row a group ---------------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        rows_per_step = self.prompts_per_batch * self.args.world_size * self.args.gradient_accumulation_steps
-        self.order = StepSampler(
-            len(self.train_dataset),  # type: ignore[arg-type]
-            rows_per_step,
-            self.args.num_iterations,
-            bool(self.args.shuffle_dataset),
-            self.args.data_seed if self.args.data_seed is not None else self.args.seed,
-        )
-        loader = self._get_dataloader(
-            dataset=StepRows(self.train_dataset),
-            description="Training",
-            batch_size=self.prompts_per_batch,
-            sampler_fn=lambda _: self.order,
-            is_training=True,
-        )
-        return draws_apart(loader)
+        return self.rows_in_steps(self.prompts_per_batch, self.args.num_iterations, bool(self.args.shuffle_dataset))
 
     def get_batch_samples(
         self, epoch_iterator: Any, num_batches: int, device: torch.device
     ) -> tuple[list[MicroBatch], None]:
         """The micro-batches of one optimizer step. They are rolled out when the first of them is used, not here: on
         resume the Trainer restores the random state after this call, and the rollout must see the restored state."""
-        self.order.epoch = int(self.state.epoch or 0)
         with self.meter.phase("data"):
-            arrived, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-            batches = [opened(rows) for rows in arrived]
+            batches = self.next_rows(epoch_iterator, num_batches, device)
         if batches and any(isinstance(row, Reused) for row in batches[0]):
             if self._step is None:
                 raise AvstError("cannot go on inside num_iterations: the answers of that step were not saved")
@@ -172,9 +152,8 @@ class GRPOTrainer(Trainer):
         training = model.training
         model.eval()
         groups = self._sample_and_score(step.prompts)
-        groups = self._resampler().replace_flat(
-            step, self.state.global_step, groups, self._sample_and_score, self.meter
-        )
+        if self.rollout_options.resample_rounds:
+            groups = self._resampled(step, groups)
         model.train(training)
         set_advantages(groups, self.args, self.scorer.specs, self._everyone)
         for is_flat in without_spread(groups):
@@ -212,10 +191,21 @@ class GRPOTrainer(Trainer):
             score_groups(groups, self.prompts, self.scorer)
         return groups
 
-    def _resampler(self) -> Resampler:
-        state = self.accelerator.state
-        rounds = self.rollout_options.resample_rounds
-        return Resampler(self.train_dataset, rounds, self.args.seed, state.process_index, state.num_processes)
+    def _resampled(self, step: Step, groups: list[Group]) -> list[Group]:
+        """The step's groups, other questions' in place of flat ones (avst.resampling)."""
+        state, number, rows = self.accelerator.state, self.state.global_step, cast(Any, self.train_dataset)
+        in_step = self.order.rows_at(number)
+        order = other_rows(len(rows), in_step, self.args.seed, number, state.process_index, state.num_processes)
+        groups, skipped = replace_flat(
+            groups,
+            self.rollout_options.resample_rounds,
+            (rows[row] for row in order),
+            self._sample_and_score,
+            lambda some: nothing_to_learn(some, self.args, self.scorer.specs),
+            self.meter,
+        )
+        step.skipped += skipped
+        return groups
 
     def _computed_in(self, model: PreTrainedModel) -> torch.dtype:
         """The precision of the forward pass: autocast's, or that of the weights."""
@@ -301,20 +291,12 @@ class GRPOTrainer(Trainer):
         """Every log line of training carries all that was measured since the last one, over all processes."""
         if "loss" in logs or "train_loss" not in logs:
             log_features(self.meter, getattr(unwrapped(self.model), "feature_store", None))
-            self.meter.rest("backward", "step", ("rollout", "rewards", "reference", "forward"))
+            self.meter.rest("backward", "step", ("rollout", "rewards", "resample", "reference", "forward"))
             meters = gather_object([self.meter]) if self.accelerator.num_processes > 1 else [self.meter]
             figures = self.meter.merged(meters)
             if spent := figures.get("seconds/rollout", 0.0):
-                figures["tokens_per_second"] = figures.get("completions/tokens", 0.0) / spent
+                drawn = figures.get("completions/tokens", 0.0) + figures.get("resample/dropped_tokens", 0.0)
+                figures["tokens_per_second"] = drawn / spent
             logs = {**logs, **figures}
             self.meter = Meter()
         super().log(logs, start_time)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if isinstance(self.model, PeftModel):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            restore_weights(self.model, resume_from_checkpoint)
-
-    def floating_point_ops(self, inputs: Any) -> int:
-        return 0  # the library's estimate counts input_ids of a padded batch, which there is none of

@@ -26,12 +26,13 @@ def test_every_weight_of_the_checkpoint_comes_back(tmp_path: Path, kind: str) ->
 
 
 def test_the_trainers_use_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import avst.sft
-    import avst.trainer
+    import avst.row_trainer
+    from avst.sft import SFTTrainer
+    from avst.trainer import GRPOTrainer
 
-    for module, trainer in ((avst.trainer, avst.trainer.GRPOTrainer), (avst.sft, avst.sft.SFTTrainer)):
+    for trainer in (GRPOTrainer, SFTTrainer):
         asked: list[object] = []
-        monkeypatch.setattr(module, "restore_weights", lambda model, path, asked=asked: asked.append(path))
+        monkeypatch.setattr(avst.row_trainer, "restore_weights", lambda model, path, asked=asked: asked.append(path))
         bare = trainer.__new__(trainer)
         bare.model = torch.nn.Linear(1, 1)
         bare._load_from_checkpoint("there")

@@ -120,10 +120,14 @@ def idle_towers(model: PreTrainedModel, idle: frozenset[str] = frozenset()) -> T
     for modality, encoder in _encoders(model).items():
         if not together and modality not in idle:
             continue
-        for parameter in encoder.tower.parameters():
-            if parameter.requires_grad:
+        for name, parameter in encoder.tower.named_parameters():
+            if parameter.requires_grad and (together or name not in _UNREAD):
                 zero = zero + 0 * parameter.sum()
     return zero
+
+
+# parameters of towers that the library's forward never reads: Omni's marks around a sound
+_UNREAD = {"audio_bos_eos_token.weight"}
 
 
 # what the encoder of a modality takes, by its names in a prompt's media
