@@ -7,6 +7,7 @@ until it is called again, so that a call takes what a step takes: data, rollout,
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from trl import GRPOConfig
 
 SYSTEM, USER = "Answer the question about the pictures.", "What makes the sound, when, and where in the picture?"
 ROWS = 8
+FIRST = "first_answers.pt"  # in the output folder: what TRL answered first, for avst to score
 
 
 def trl_arm(**shape: Any) -> Callable[[], dict[str, Any]]:
@@ -29,18 +31,24 @@ def trl_arm(**shape: Any) -> Callable[[], dict[str, Any]]:
     from transformers import Qwen2_5_VLForConditionalGeneration
     from trl import GRPOTrainer
 
-    folder, answer_tokens = shape["folder"], shape["answer_tokens"]
+    folder, first = shape["folder"], Path(shape["out"]) / FIRST
+    first.parent.mkdir(parents=True, exist_ok=True)
+    first.unlink(missing_ok=True)
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     if shape["frozen"]:
         model.model.visual.requires_grad_(False)
     processor = AutoProcessor.from_pretrained(folder)
-    rows = [{"prompt": _messages(len(images)), "images": images} for images in _all_images(shape)]
+    all_images = _all_images(shape)
+    rows = [{"prompt": _messages(len(images)), "images": images, "row": i} for i, images in enumerate(all_images)]
 
     class Counted(GRPOTrainer):
-        """Keeps what the bench compares: P, answers' lengths, the first answers' log-probs."""
+        """Keeps what the bench compares: P, answers' lengths, the first answers with their log-probs."""
 
         def _generate_and_score_completions(self, inputs: Any) -> Any:
             batch = super()._generate_and_score_completions(inputs)
+            if not first.exists():  # nothing is learned yet: the reference's log-probs are the policy's
+                names = ("completion_ids", "ref_per_token_logps")
+                torch.save({"rows": [row["row"] for row in inputs]} | {name: batch[name] for name in names}, first)
             self.seen = {
                 "prompt_tokens": int(batch["prompt_mask"][0].sum()),
                 "answer_tokens": int(batch["completion_mask"].sum()),
@@ -50,7 +58,7 @@ def trl_arm(**shape: Any) -> Callable[[], dict[str, Any]]:
     trainer = Counted(
         model=model,
         reward_funcs=sevenths,
-        args=options(**shape, generation_kwargs={"min_new_tokens": answer_tokens}),
+        args=options(**shape, generation_kwargs={"min_new_tokens": shape["answer_tokens"]}),
         train_dataset=Table.from_list(rows),
         processing_class=processor,
     )
@@ -69,11 +77,19 @@ def avst_arm(**shape: Any) -> Callable[[], dict[str, Any]]:
 
     freeze = ["vision", "connector"] if shape["frozen"] else []
     model, processor, family = load(shape["folder"], dtype="float32", freeze=freeze)
+    rows = _Prompts(processor, shape)
 
     class Counted(GRPOTrainer):
+        """Keeps what the bench compares: P, answers' lengths, how far TRL's first log-probs are from avst's."""
+
+        apart: float | None = None
+
         def _sample(self, model: Any, prompts: list[Prompt]) -> list[Group]:
+            if self.apart is None:
+                self.apart = logps_apart(model, rows, Path(shape["out"]) / FIRST)
             groups = super()._sample(model, prompts)
             self.seen = {
+                "logps_apart": self.apart,
                 "prompt_tokens": int(prompts[0].input_ids.numel()),
                 "answer_tokens": sum(len(ids) for group in groups for ids in group.completion_ids),
             }
@@ -89,11 +105,29 @@ def avst_arm(**shape: Any) -> Callable[[], dict[str, Any]]:
         model=model,
         scorer=Scorer([RewardSpec("sevenths", sevenths, 1.0)], WordVectors.load(None)),
         args=options(**shape),
-        train_dataset=_Prompts(processor, shape),
+        train_dataset=rows,
         prompts=PromptBuilder(processor, family, 512),
     )
     trainer.end_ids = [model.config.get_text_config().vocab_size]  # a token that cannot be drawn: no answer ends
     return _step_by_step(trainer, lambda: trainer.seen | {"phases": trainer.phases()})
+
+
+@torch.no_grad()
+def logps_apart(model: Any, prompts: Dataset[Any], first: Path) -> float:
+    """The largest difference, in nats, between the log-probs of TRL's first answers as TRL computed them and as the
+    packed forward does. `model` must still have the checkpoint's weights."""
+    from avst.models.families import prompt_positions
+    from avst.models.packing import pack
+
+    theirs = torch.load(first)
+    apart = 0.0
+    for row in sorted(set(theirs["rows"])):
+        of_row = [i for i, other in enumerate(theirs["rows"]) if other == row]
+        prompt = prompts[row]
+        packed = pack([prompt], [theirs["completion_ids"][of_row].tolist()], [prompt_positions(model, prompt)])
+        difference = model(packed=packed)["logps"] - theirs["ref_per_token_logps"][of_row].flatten()
+        apart = max(apart, float(difference.abs().max()))
+    return apart
 
 
 def options(
@@ -136,7 +170,9 @@ def options(
     )
 
 
-def sevenths(prompts: Any, completions: Any, completion_ids: Sequence[Sequence[int]], **columns: Any) -> list[float]:
+def sevenths(
+    prompts: Any, completions: Any, completion_ids: Sequence[Sequence[int]], **columns: Any
+) -> list[float | None]:
     """A reward of the token ids alone."""
     return [sum(ids) % 7 / 6 for ids in completion_ids]
 
@@ -190,8 +226,10 @@ class _OneByOne(TrainerCallback):
 
 
 def _step_by_step(trainer: Trainer, seen: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
-    """The callable of an arm: one more optimizer step. What fails in the trainer's thread fails in the call."""
+    """The callable of an arm: one more optimizer step; its result is what `seen` gives and resident_bytes, the memory
+    held before the first step. What fails in the trainer's thread fails in the call."""
     pace = _OneByOne()
+    resident = _resident_bytes()
     trainer.add_callback(pace)
     failed: list[BaseException] = []
 
@@ -210,9 +248,15 @@ def _step_by_step(trainer: Trainer, seen: Callable[[], dict[str, Any]]) -> Calla
         pace.done.acquire()
         if failed:
             raise failed[0]
-        return seen()
+        return seen() | {"resident_bytes": resident}
 
     return once
+
+
+def _resident_bytes() -> int:
+    """The memory that this process holds now (Linux: VmRSS)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def make_checkpoint(folder: Path, **sizes: Any) -> None:
