@@ -136,6 +136,9 @@ class GRPOTrainer(RowTrainer):
             if self._step is None:
                 raise AvstError("cannot go on inside num_iterations: the answers of that step were not saved")
         else:
+            if self._step is not None:
+                # it and its micro-batches refer to each other: their tensors would stay until the collector runs
+                self._step.micro_batches.clear()
             self._step = Step.of(batches)
         assert self._step is not None
         return self._step.micro_batches, None
