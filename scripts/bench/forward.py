@@ -36,7 +36,7 @@ from scripts.bench.forward_arms import Shape, image_prompt, packed, repeated, te
 from scripts.bench.timing import by_turns, medians, ratio
 
 GROUP = "forward"
-THREADS = 2
+THREADS = 1
 NARROW = Shape()
 LAYER_3B = Shape(hidden=2048, layers=1, heads=16, kv_heads=2, width=11008)
 SMALL = Shape(hidden=64, layers=2, heads=4, width=192)
