@@ -44,11 +44,15 @@ def sevenths(prompts: Any, completions: Any, completion_ids: Sequence[Sequence[i
 
 
 def flat_for(*numbers: int) -> RewardSpec:
-    """`sevenths`, but 1 for every answer to the questions of these numbers: their groups have nothing to teach."""
+    """1 for every answer to the questions of these numbers: their groups have nothing to teach. The others' answers are
+    worth `sevenths` and a little for their length: there all have spread."""
     flat = {QUESTIONS[number].id for number in numbers}
 
     def reward(prompts: Any, completions: Any, completion_ids: Any, question: Any, **columns: Any) -> list[float]:
-        values = sevenths(prompts, completions, completion_ids)
+        values = [
+            value + len(ids) / 100
+            for value, ids in zip(sevenths(prompts, completions, completion_ids), completion_ids, strict=True)
+        ]
         return [1.0 if q.id in flat else value for q, value in zip(question, values, strict=True)]
 
     return RewardSpec("sevenths", reward, 1.0)

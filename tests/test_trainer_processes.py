@@ -58,6 +58,25 @@ def test_two_processes_take_the_step_of_one(
                 assert mine[name] == pytest.approx(theirs[name], rel=1e-5, abs=1e-7), name
 
 
+def test_flat_groups_change_nothing(two_processes: dict[str, list[Any]]) -> None:
+    """One rank's group is left out, then both ranks': the weights are those of a run that computes them, by
+    momentum and decay too."""
+    fast, plain = two_processes["flat groups, AdamW"][0], two_processes["flat groups, AdamW, all computed"][0]
+    for when in ("first", "last"):
+        for name, value in plain[when].items():
+            torch.testing.assert_close(fast[when][name], value, rtol=1e-10, atol=1e-12, msg=f"{when}: {name}")
+    skipped = [[line["flat_groups/skipped"] for line in run["logs"][:-1]] for run in (fast, plain)]
+    assert skipped == [[0.5, 1.0, 0.5], [0.0, 0.0, 0.0]]
+    assert [line["grad_norm"] > 0 for line in fast["logs"][:-1]] == [True, False, True]
+
+
+def test_one_rank_alone_asks_another_question(two_processes: dict[str, list[Any]]) -> None:
+    """In the first step rank 0's group is flat and rank 1's is not; the second step has nothing to replace."""
+    logs = two_processes["one rank asks another question"][0]["logs"]
+    assert [line.get("resample/filled", 0) for line in logs[:-1]] == [1, 0]
+    assert [line["frac_reward_zero_std"] for line in logs[:-1]] == [0.0, 0.0]
+
+
 def test_supervised_steps_too(
     tiny_folders: dict[str, Path], two_processes: dict[str, list[Any]], tmp_path: Path
 ) -> None:

@@ -17,10 +17,24 @@ from peft import get_peft_model
 
 from avst.data import Skipped
 from avst.models.loading import lora_config
+from avst.rollout_options import RolloutOptions
 from tests.grpo_world import G, clip_rows, flat_for, make_trainer, weights
 from tests.test_sft import make_trainer as make_sft_trainer
 from tests.test_sft import rows_of
 from tests.tiny_world import load_grouped
+
+# By AdamW a zero gradient is not the same as none. Of the first step's groups the second rank's is flat (and text
+# alone), of the second's both are.
+ADAM_FLAT: dict[str, Any] = {
+    "kind": "qwen2_5_vl",
+    "rewards": [flat_for(1, 2, 3)],
+    "silent": (1,),
+    "max_steps": 3,
+    "optim": "adamw_torch",
+    "adam_epsilon": 1e-3,
+    "learning_rate": 0.01,
+    "weight_decay": 0.1,
+}
 
 # Options of GRPOConfig; kind, lora, freeze, silent and skipped say of what model and on what rows; at_once: one process
 # takes both prompts of a step as one micro-batch. Rows 0 and 1 make the first step, 2 and 3 the second.
@@ -65,6 +79,14 @@ CASES: dict[str, dict[str, Any]] = {
         "rewards": [flat_for(0, 3)],
         "num_iterations": 2,
         "max_steps": 4,
+    },
+    "flat groups, AdamW": {**ADAM_FLAT, "rollout_options": RolloutOptions()},
+    "flat groups, AdamW, all computed": {**ADAM_FLAT, "rollout_options": RolloutOptions(skip_flat_groups=False)},
+    "one rank asks another question": {
+        "kind": "qwen2_5_vl",
+        "scale_rewards": "batch",
+        "rewards": [flat_for(0)],
+        "rollout_options": RolloutOptions(resample_rounds=3),
     },
     "LoRA, KL": {"kind": "qwen2_5_vl", "beta": 0.04, "lora": True},
     "frozen towers, checkpointing": {
