@@ -8,11 +8,15 @@ values, small tensors as bytes, and large ones in shared memory only where there
 
 from __future__ import annotations
 
+import ctypes
 import io
 import logging
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -24,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 # Below this a tensor is copied sooner than its descriptor is passed.
 LARGE_BYTES = 1 << 16
+# Blocks of this size and more go back to the system as soon as they are free (glibc's mallopt).
+M_MMAP_THRESHOLD, BACK_TO_THE_SYSTEM_BYTES = -3, 8 << 20
 _warned = False
 
 
@@ -51,12 +57,22 @@ def in_parcel(make: Callable[[], Any]) -> Any:
     """What `make` returns; in a loader's worker in a Parcel, also where it raises an AvstError."""
     if get_worker_info() is None:
         return make()
-    # clips are decoded side by side here: one thread each, or the threads of all would crowd out the training's
-    os.environ.setdefault("AVST_DECODER_THREADS", "1")
+    _settle_in()
     try:
         return Parcel(make())
     except AvstError as error:
         return Parcel(error)
+
+
+@cache
+def _settle_in() -> None:
+    """Once in a worker: what it takes of cores and memory is bounded, for the training's sake."""
+    # clips are decoded side by side here: one thread each, or the threads of all would crowd out the training's
+    os.environ.setdefault("AVST_DECODER_THREADS", "1")
+    if sys.platform == "linux":
+        # glibc would keep blocks of some MB and find no use for them: after 300 clips a worker was twice its size
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, BACK_TO_THE_SYSTEM_BYTES)
 
 
 def opened(rows: Iterable[Any]) -> list[Any]:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import time
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,8 +26,19 @@ DECODES = ("fps", "max_frames", "size", "audio_rate", "channels", "decoder")
 
 
 def probe(path: str | Path, deadline_s: float = 60.0) -> MediaInfo:
-    """What is in a file, without decoding it. MediaError for a file that cannot be used."""
-    check_file(path)
+    """What is in a file, without decoding it; remembered as long as the file does not change. MediaError for a file
+    that cannot be used.
+    """
+    key = (os.path.abspath(path), file_stamp(path))
+    if key not in _probed:
+        _probed[key] = _probe(path, deadline_s)
+    return replace(_probed[key], path=os.fspath(path))
+
+
+_probed: dict[tuple[str, str], MediaInfo] = {}
+
+
+def _probe(path: str | Path, deadline_s: float) -> MediaInfo:
     request = {"op": "probe", "path": os.fspath(path), "deadline_s": deadline_s}
     until = time.monotonic() + deadline_s
     with worker_for(path, request) as worker:
