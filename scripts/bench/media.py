@@ -4,8 +4,9 @@ Decoding. One film of 40 s, 480x360 at 30 frames a second, H.264 and AAC (script
 frames a second at its own size: avst.media.load_clip without a cache, its worker process and pipes included, by turns
 with decord, torchcodec and qwen-vl-utils in this process. The file is in the page cache, all decode with the same
 number of threads (qwen-vl-utils gives decord as many as it likes), torch has one. Picture only against picture only;
-avst with sound is shown beside it. decord and torchcodec are optional (the extra `decoders`); what is not installed is
-listed. Then the same with the resize that the model wants: load_clip(size) against qwen-vl-utils' fetch_video.
+avst with sound is shown beside it. decord and torchcodec are optional (the extra `decoders`): run this with the Python
+of an environment that has them; what is not installed is listed. Then the same with the resize that the model wants:
+load_clip(size) against qwen-vl-utils' fetch_video.
 
 Cache. An epoch over several films, decoded and from the cache, every byte touched. Warm: the process has verified the
 checksums before; first: it has not.
