@@ -12,6 +12,7 @@ optimizer step are decoded together, and every option keeps TRL's name and meani
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -227,10 +228,12 @@ class GRPOTrainer(RowTrainer):
         return torch.cat(parts), sum(len(part) for part in parts[: self.accelerator.process_index])
 
     def _blank(self) -> Group:
-        """A group that weighs nothing, for a micro-batch that has nothing to compute: every process runs every
-        forward."""
+        """A group that weighs nothing, of a few tokens, for a micro-batch that has nothing to compute: every process
+        runs every forward."""
         question = Question("blank", "temporal", "-", "", 0.0, gold=Answer(), gold_text="")
-        return Group(self.prompts.build_text(question), [[self.end_ids[0]]], [[0.0]], [True], advantages=[0.0])
+        prompt = self.prompts.build_text(question)
+        prompt = replace(prompt, input_ids=prompt.input_ids[:4])  # the template's first words
+        return Group(prompt, [[self.end_ids[0]]], [[0.0]], [True], advantages=[0.0])
 
     def _sum(self, value: float) -> float:
         return float(self.accelerator.reduce(torch.tensor(value, device=self.accelerator.device), "sum"))

@@ -213,8 +213,10 @@ def test_a_resumed_run_draws_the_same(make: Callable[..., GRPOTrainer], tmp_path
     whole.train()
     asked = whole.asked  # type: ignore[attr-defined]
     assert [step for step, _ in asked] == [0, 0, 1, 1, 2, 2, 3, 3]
-    for (_, mine), (_, drawn) in zip(asked[::2], asked[1::2], strict=True):
+    for (step, mine), (_, drawn) in zip(asked[::2], asked[1::2], strict=True):
         assert sorted(mine + drawn) == sorted(question.id for question in QUESTIONS)
+        order = other_rows(len(QUESTIONS), whole.order.rows_at(step), whole.args.seed, step)
+        assert drawn == [QUESTIONS[row].id for row in order]
     assert logged(whole, "resample/asked") == [2] * 4
     assert logged(whole, "resample/filled") == [0] * 4
     shutil.rmtree(tmp_path / "whole" / "checkpoint-4")
