@@ -148,7 +148,7 @@ class StepSampler(Sampler[tuple[int, int]]):
         self.n, self.rows_per_step, self.num_iterations = n, rows_per_step, num_iterations
         self.shuffle, self.seed, self.epoch = shuffle, seed, 0
         if left := n % rows_per_step:
-            logger.warning("%d of %d questions are left out of each epoch: steps take %d", left, n, rows_per_step)
+            logger.warning("%d of %d rows are left out of each epoch: steps take %d", left, n, rows_per_step)
 
     def __len__(self) -> int:
         return self.n // self.rows_per_step * self.rows_per_step * self.num_iterations

@@ -108,7 +108,7 @@ class _Report:
         """Measure; a failure is a line with its reason."""
         try:
             fields = run()
-        except Exception as error:
+        except Exception as error:  # whatever one way fails with, memory above all, the others are still measured
             fields = {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
         self.add(model, tokens, name, fields)
         clock.free()
@@ -118,7 +118,7 @@ class _Report:
         try:
             for name, fields in lines:
                 self.add(model, tokens, name, fields)
-        except Exception as error:
+        except Exception as error:  # the same: the next model has its turn
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             self.add(model, tokens, "the phases behind this one", {"failed": reason})
         clock.free()
