@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from avst.errors import AvstError
+from avst.models.packaged import packaged
 
 # What shapes an answer; the trainer's own state (optimizer, scheduler, random state) does not.
 SUFFIXES = (".safetensors", ".bin", ".json", ".jinja", ".txt", ".model")
@@ -19,7 +20,7 @@ def checkpoint_digest(checkpoint: str | Path, revision: str | None = None) -> st
 
     Adapters count together with their base. Raises AvstError where there is no checkpoint.
     """
-    folder = Path(checkpoint)
+    folder = Path(packaged(checkpoint))
     if not folder.is_dir():
         return _hub_commit(str(checkpoint), revision)
     adapters = folder / "adapter_config.json"

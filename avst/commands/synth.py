@@ -14,7 +14,7 @@ SUMMARY = "make audio-visual clips with exact annotations"
 _SCENE_FLAGS = (
     *("difficulty", "n", "eval", "duration_s", "resolutions", "events", "sound_s", "n_sounding", "n_silent"),
     *("n_hidden", "max_objects", "size", "speed", "distractors", "names", "tasks", "grid_s", "questions_per_clip"),
-    *("wording",),
+    *("wording", "bearings"),
 )
 _ANNOTATED_FLAGS = ("scale", "max_side")
 _NOT_FIELDS = {"difficulty", "n", "eval"}
@@ -46,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scenes.add_argument("--object-size", dest="size", type=_range(float), metavar="X[-X]", help="of the shorter side")
     scenes.add_argument("--speed", type=_range(float), metavar="X[-X]", help="shorter sides a second")
     scenes.add_argument("--distractors", type=_range(int), metavar="N[-N]", help="grey shapes a clip")
+    scenes.add_argument(
+        "--bearings", action="store_true", default=None, help="colours say where and when one is, for tiny models"
+    )
     scenes.add_argument("--names", type=_words, metavar="A,B,…", help="objects to choose from")
     scenes.add_argument("--tasks", type=_words, metavar="T,…", help="some of temporal,spatial,st")
     scenes.add_argument("--grid", dest="grid_s", type=float, help="gold times are multiples of it: 1, 0.5 …")

@@ -14,6 +14,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from avst.errors import AvstError
 from avst.models.families import Family, family_of, model_class, towers
+from avst.models.packaged import packaged
 from avst.models.policy import understand_groups
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
@@ -28,13 +29,15 @@ def load(
     quantize_4bit: bool = False,
     revision: str | None = None,
 ) -> tuple[PreTrainedModel | PeftModel, ProcessorMixin, Family]:
-    """(model, processor, family) of a checkpoint folder or a hub name; a folder with adapters alone loads its base too.
+    """(model, processor, family) of a checkpoint folder, a hub name or a packaged one (avst.models.packaged); a folder
+    with adapters alone loads its base too.
 
     dtype: of the weights, or "auto" for the checkpoint's;  attention: sdpa, eager or flash_attention_2;
     freeze: towers by name (avst.models.families.towers);  quantize_4bit: QLoRA's NF4 base, needs bitsandbytes and a
     GPU. Omni checkpoints load their thinker alone: the talker speaks, which no answer needs.
     """
     disable_progress_bar()  # a bar a shard, while avst says what it does itself
+    path = packaged(path)
     adapters = Path(path) / "adapter_config.json"
     base = _adapter_base(adapters) if adapters.is_file() else str(path)
     revision = revision if base == str(path) else None  # it names a commit of `path`, not of an adapter's base

@@ -35,6 +35,7 @@ from transformers import (
 from avst.errors import AvstError
 from avst.models.tiny_kinds import KINDS, Kind
 from avst.models.tiny_tokenizer import train_tokenizer
+from avst.models.tiny_weights import draw_weights
 
 PATCH, MERGE, TEMPORAL_PATCH = 14, 2, 2  # the real ones, so that frame sizes follow the real rules
 AUDIO_RATE = 16000
@@ -57,6 +58,8 @@ def make_tiny(
     rope_theta: float = 1000.0,
     audio_tokens_per_second: int = 25,
     max_audio_s: int = 64,
+    numbers: int = 0,
+    ready_to_learn: bool = False,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Path:
@@ -68,6 +71,9 @@ def make_tiny(
         `position_id_per_seconds`, else audio and video are interleaved wrongly. Its default, 25, is not saved with a
         processor: with another rate, set that attribute after loading.
     max_audio_s: the feature extractor pads to this length and cuts what is longer (R-AVST's longest clip has 60.03 s).
+    numbers: whole numbers below it have a token each (0: a token a digit, as in the released models).
+    ready_to_learn: draw weights from which so small a model learns many times faster (avst/models/tiny_weights.py)
+        instead of the library's own.
 
     Raises:
         AvstError: an unknown kind, or sizes that do not divide.
@@ -76,7 +82,7 @@ def make_tiny(
         raise AvstError(f"no tiny model of kind {kind!r}; one of {', '.join(KINDS)}")
     _check_sizes(hidden, heads, kv_heads, vision_hidden, audio_hidden, audio_tokens_per_second)
     family = KINDS[kind]
-    tokenizer = train_tokenizer(family)
+    tokenizer = train_tokenizer(family, numbers=numbers)
     text = _text_config(tokenizer, hidden, layers, heads, kv_heads, rope_theta)
     vision = _vision_config(vision_hidden, vision_depth, hidden)
     with torch.random.fork_rng(devices=[]):
@@ -86,6 +92,8 @@ def make_tiny(
         else:
             audio = _audio_config(audio_hidden, audio_layers, hidden, audio_tokens_per_second)
             model, processor = _build_omni(family, tokenizer, text, vision, audio, audio_tokens_per_second, max_audio_s)
+    if ready_to_learn:
+        draw_weights(model, [_id(tokenizer, str(n)) for n in range(numbers)], seed)
     model.generation_config = GenerationConfig(
         eos_token_id=[_id(tokenizer, "<|im_end|>"), _id(tokenizer, "<|endoftext|>")],
         pad_token_id=_id(tokenizer, "<|endoftext|>"),

@@ -65,10 +65,11 @@ def corpus(seed: int = 0, size: int = 600) -> Iterator[str]:
         yield from (name, f" {name}", name.capitalize(), f" {name}s") * 20
 
 
-def train_tokenizer(kind: Kind, vocab_size: int = 1000) -> Qwen2Tokenizer:
+def train_tokenizer(kind: Kind, vocab_size: int = 1000, numbers: int = 0) -> Qwen2Tokenizer:
     """Train on `corpus()`. Byte-level, so any text comes back from encode and decode as it was (NFC-normalised).
 
     vocab_size: at most so many tokens before the special ones and the tags. Same code, same vocabulary.
+    numbers: whole numbers below it are one token each: a coordinate is then one choice instead of three in a row.
     """
     backend = Qwen2Tokenizer().backend_tokenizer
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -86,5 +87,5 @@ def train_tokenizer(kind: Kind, vocab_size: int = 1000) -> Qwen2Tokenizer:
         padding_side="left",
     )
     tokenizer.add_special_tokens({"additional_special_tokens": list(kind.special_tokens)})
-    tokenizer.add_tokens(list(ANSWER_TAGS))
+    tokenizer.add_tokens([*ANSWER_TAGS, *(str(n) for n in range(10, numbers))])
     return tokenizer

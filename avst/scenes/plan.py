@@ -69,6 +69,7 @@ class Scene:
     events: tuple[Event, ...]
     distractors: tuple[tuple[Look, Path], ...] = ()
     noise: float = 0.0
+    bearings: bool = False
     seed: tuple[int, ...] = (0,)
 
     @property
@@ -95,7 +96,16 @@ def plan_scene(settings: SceneSettings, seed: int, index: int) -> Scene:
     distractors = tuple(stage.distractor(float(duration)) for _ in range(_draw(rng, settings.distractors)))
     name = f"scene{seed}_{index:05d}"
     return Scene(
-        name, float(duration), size, fps, tuple(actors), tuple(events), distractors, settings.noise, (seed, index)
+        name=name,
+        duration_s=float(duration),
+        size=size,
+        fps=fps,
+        actors=tuple(actors),
+        events=tuple(events),
+        distractors=distractors,
+        noise=settings.noise,
+        bearings=settings.bearings,
+        seed=(seed, index),
     )
 
 

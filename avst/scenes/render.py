@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from avst.scenes import bearings
 from avst.scenes.motion import boxes_on_frames
 from avst.scenes.plan import Scene
 from avst.scenes.world import Look, Shape
@@ -28,7 +29,19 @@ def scene_frames(scene: Scene) -> Iterator[np.ndarray]:
         if actor.path is not None:
             shown.append((actor.thing.look, *boxes_on_frames(actor.path, scene.size, scene.fps, scene.n_frames)))
     per_frame = ([(look, boxes[i]) for look, boxes, seen in shown if seen[i]] for i in range(scene.n_frames))
-    return draw_frames(per_frame, scene.size, scene.noise, scene.seed)
+    if not scene.bearings:
+        return draw_frames(per_frame, scene.size, scene.noise, scene.seed)
+    return _with_bearings(per_frame, scene)
+
+
+def _with_bearings(per_frame: Iterable[Sequence[tuple[Look, np.ndarray]]], scene: Scene) -> Iterator[np.ndarray]:
+    ground = bearings.ground(scene.size) + grain(scene.size, scene.noise, np.random.default_rng([*scene.seed, 1]))
+    for time, shapes in zip(np.linspace(0, 1, scene.n_frames), per_frame, strict=True):
+        frame = bearings.at_time(ground, float(time))
+        for look, box in shapes:
+            draw(frame, look, box)
+        bearings.dot(frame, float(time))
+        yield frame
 
 
 def draw_frames(
@@ -55,9 +68,15 @@ def background(size: tuple[int, int], noise: float, rng: np.random.Generator) ->
     across = np.linspace(0, 1, width)[None, :, None]
     top = corners[0, 0] * (1 - across) + corners[0, 1] * across
     bottom = corners[1, 0] * (1 - across) + corners[1, 1] * across
-    grain = rng.standard_normal((-(-height // 3), -(-width // 3), 1)) * _GRAIN * noise
-    grain = grain.repeat(3, axis=0).repeat(3, axis=1)[:height, :width]
-    return np.clip(np.rint(top * (1 - down) + bottom * down + grain), 40, 200).astype(np.uint8)
+    slope = top * (1 - down) + bottom * down
+    return np.clip(np.rint(slope + grain(size, noise, rng)), 40, 200).astype(np.uint8)
+
+
+def grain(size: tuple[int, int], noise: float, rng: np.random.Generator) -> np.ndarray:
+    """float (H, W, 1): grains of 3 x 3 pixels, lighter and darker."""
+    width, height = size
+    grains = rng.standard_normal((-(-height // 3), -(-width // 3), 1)) * _GRAIN * noise
+    return grains.repeat(3, axis=0).repeat(3, axis=1)[:height, :width]
 
 
 def draw(frame: np.ndarray, look: Look, box: np.ndarray) -> None:

@@ -34,6 +34,7 @@ class SceneSettings:
     before and after it is seen).  size: of an object's longer side.  speed: shares of the shorter side per second.
     slide: chance that an object enters or leaves through an edge.  zoom: range of its growth while visible.
     distractors: range of grey shapes that never sound.  noise: 0 to 1, of picture and sound.
+    bearings: colours say where and when one is (avst/scenes/bearings.py), for models too small to find out.
     questions_per_clip: at most so many, 0 for all.  wording: the authors' data file or their paper.
     """
 
@@ -55,6 +56,7 @@ class SceneSettings:
     zoom: Span = (1.0, 1.0)
     distractors: Range = (0, 0)
     noise: float = 0.0
+    bearings: bool = False
     names: tuple[str, ...] = EVERYDAY_NAMES
     tasks: tuple[Task, ...] = TASKS
     questions_per_clip: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -143,3 +144,30 @@ def test_the_same_scene_gives_the_same_bytes(tmp_path: Path) -> None:
     rendered(scene, first)
     rendered(plan_scene(PRESETS["medium"], 3, 1), second)
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_bearings_say_where_and_when_one_is(tmp_path: Path) -> None:
+    """The background has 60 at the low end of an axis and 170 at the high end; a dot is 20 there and 235; both survive
+    the encoder."""
+    scene = plan_scene(make_settings("quickstart", bearings=True), 3, 0)
+    empty = replace(scene, actors=(), events=(), distractors=(), noise=0.0)
+    frames = list(scene_frames(empty))
+    assert frames[0][0, 0].tolist() == [20, 20, 20]  # a dot
+    assert frames[0][5, 5].tolist() == pytest.approx([60, 60, 60], abs=8)
+    assert frames[0][-1, -1].tolist() == [170, 170, 60]
+    assert frames[-1][5, -1].tolist() == pytest.approx([170, 60, 170], abs=8)
+    assert frames[-1][-1, 5].tolist() == pytest.approx([60, 170, 170], abs=8)
+    clip = rendered(scene, tmp_path / "dots.mp4")
+    width, height = scene.size
+    for time in (0.0, scene.duration_s / 2, scene.duration_s - 0.2):
+        dots = clip.at(time).astype(float)[1::14, 1::14]
+        xs, ys = np.arange(1, width, 14) / (width - 1), np.arange(1, height, 14) / (height - 1)
+        assert abs(dots[:, :, 0] - (20 + 215 * xs)[None]).mean() < 12
+        assert abs(dots[:, :, 1] - (20 + 215 * ys)[:, None]).mean() < 12
+        assert abs(dots[:, :, 2] - (20 + 215 * time / scene.duration_s)).mean() < 16
+
+
+def test_bearings_change_no_question_and_no_box() -> None:
+    plain, told = (plan_scene(make_settings("quickstart", bearings=b), 5, 2) for b in (False, True))
+    assert annotate(plain) == annotate(told)
+    assert replace(told, bearings=False) == plain
