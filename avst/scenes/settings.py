@@ -75,14 +75,16 @@ def _plain(value: Any) -> Any:
 
 PRESETS: Mapping[str, SceneSettings] = {
     # The smallest clips that still need eyes and ears (what is heard may be hidden, what is seen silent): for models of
-    # a million parameters and a few minutes. Objects hardly move, so that one box learned is nearly a track learned.
+    # a million parameters and a few minutes. The whole clip, the whole frame and the middle of it are poor answers.
     "quickstart": SceneSettings(
         duration_s=(6.0, 6.0),
-        sound_s=(1.0, 3.0),
+        resolutions=((112, 112),),
+        sound_s=(1.0, 2.0),
         grid_s=0.5,
         names=EVERYDAY_NAMES[:6],
-        size=(0.4, 0.5),
-        speed=(0.0, 0.05),
+        size=(0.35, 0.45),
+        speed=(0.0, 0.1),
+        bearings=True,
         n_silent=(0, 1),
         n_hidden=(0, 1),
         max_objects=3,
