@@ -1,4 +1,4 @@
-"""The whole of avst on two CPU cores, in minutes: scenes, cold start, GRPO, tables, plot, a look at answers."""
+"""The whole of avst on two CPU cores, in minutes: scenes, GRPO from the packaged policy, tables, plot, a look."""
 
 from __future__ import annotations
 
@@ -13,15 +13,11 @@ from typing import Any
 from avst import tables
 from avst.config import Recipe
 from avst.evaluate import comparison_table, evaluate, write_tables
-from avst.models.tiny import make_tiny
 from avst.plots import plot_rewards
 from avst.run_folder import RunFolder
-from avst.runs import run_grpo, run_sft
+from avst.runs import run_grpo
 from avst.scenes.settings import make_settings
 from avst.scenes.synthesise import synthesise
-
-# 10 audio tokens a second instead of the real model's 25: the same interleaving, shorter prompts
-TINY: dict[str, Any] = {"audio_tokens_per_second": 10, "max_audio_s": 8}
 
 
 def quickstart(recipe: Recipe, out: Path, clips: int = 350, say: Callable[[str], None] = print) -> Path:
@@ -30,32 +26,31 @@ def quickstart(recipe: Recipe, out: Path, clips: int = 350, say: Callable[[str],
     recipe: recipes/quickstart.yaml; its paths are set to folders of `out` here. Clips that are there already are kept,
     runs are made anew.
     """
-    with _stage(say, f"1/5  {clips} audio-visual clips with exact annotations, a seventh of them held out"):
+    with _stage(say, f"1/4  {clips} audio-visual clips with exact annotations, a fifth of them held out"):
         scenes = synthesise(
-            out / "scenes", clips, recipe.seed, make_settings("quickstart"), clips // 7, workers=os.cpu_count() or 1
+            out / "scenes", clips, recipe.seed, make_settings("quickstart"), clips // 5, workers=os.cpu_count() or 1
         )
-    tiny = make_tiny("qwen2_5_omni", out / "tiny", seed=recipe.seed, **TINY)
     data = replace(
         recipe.data,
         train=(str(scenes.annotations["train"]),),
         eval=(str(scenes.annotations["eval"]),),
         videos=str(scenes.videos),
     )
-    recipe = replace(recipe, data=data, media=replace(recipe.media, cache_dir=str(out / "cache")))
+    media = replace(recipe.media, cache_dir=str(out / "cache"))
+    recipe = replace(recipe, data=data, media=media, output_dir=str(out / "grpo"))
 
-    with _stage(say, "2/5  cold start: supervised fine-tuning of a tiny Qwen2.5-Omni on gold answers"):
-        cold = run_sft(replace(recipe, output_dir=str(out / "cold_start")), tiny, overwrite=True)
-    grpo = replace(recipe, output_dir=str(out / "grpo"))
-    with _stage(say, "3/5  GRPO: sample answers, score them by four rewards, push towards the better ones"):
-        final = run_grpo(grpo, cold, overwrite=True)
-    with _stage(say, "4/5  greedy answers on held-out clips, before and after"):
+    with _stage(
+        say, f"2/4  GRPO from {recipe.model.path}: sample answers, score them by four rewards, learn from the better"
+    ):
+        final = run_grpo(recipe, overwrite=True)
+    with _stage(say, "3/4  greedy answers on held-out clips, before and after"):
         folders = {}
-        for name, checkpoint in (("cold start", cold), ("after GRPO", final)):
+        for name, checkpoint in (("before", None), ("after GRPO", str(final))):
             folders[name] = out / "eval" / name.replace(" ", "_")
-            evaluate(grpo, checkpoint, folders[name], name, overwrite=True)
-        comparison = comparison_table(grpo, folders, "eval")
+            evaluate(recipe, checkpoint, folders[name], name, overwrite=True)
+        comparison = comparison_table(recipe, folders, "eval")
         write_tables(comparison, out / "eval")
-    say("\n5/5  results\n")
+    say("\n4/4  results\n")
     say(tables.as_text(comparison))
     run = RunFolder(out / "grpo")
     plot = plot_rewards(run.metrics(), out / "rewards.png")

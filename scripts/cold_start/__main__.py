@@ -43,11 +43,17 @@ class ColdStart(SFTTrainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         return self.rows_in_steps(self.args.per_device_train_batch_size, shuffle=False)
 
-    def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         self.optimizer = MuonWithAdamW(self.model, MUON_LR, ADAMW_LR)
+        return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LambdaLR:
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: rate_at(step, num_training_steps)
+            optimizer or self.optimizer, lambda step: rate_at(step, num_training_steps)
         )
+        return self.lr_scheduler
 
 
 def rate_at(step: int, steps: int) -> float:
@@ -57,8 +63,8 @@ def rate_at(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARMUP_STEPS) * max(0.02, fall)
 
 
-def teach(recipe: Recipe, out: Path, work: Path, steps: int, seed: int) -> float:
-    """Write the taught model to `out`; returns the seconds it took."""
+def trainer_for(recipe: Recipe, work: Path, steps: int, seed: int) -> ColdStart:
+    """A raw model, its lessons and its optimizer. work: a folder for what is in between."""
     torch.manual_seed(seed)
     raw = make_tiny("qwen2_5_omni", work / "raw", seed=seed, **SHAPE)
     parts = assemble.policy(replace(recipe, model=replace(recipe.model, path=str(raw))))
@@ -77,11 +83,15 @@ def teach(recipe: Recipe, out: Path, work: Path, steps: int, seed: int) -> float
         seed=seed,
     )
     lessons = Lessons(steps * CLIPS_A_STEP, parts.prompts, recipe.media.fps, seed)
-    trainer = ColdStart(parts.model, args, lessons, parts.prompts, parts.processor)
+    return ColdStart(parts.model, args, lessons, parts.prompts, parts.processor)
+
+
+def teach(trainer: ColdStart, out: Path) -> float:
+    """Train, and write the model to `out`; returns the seconds it took."""
     begun = time.monotonic()
     trainer.train()
-    parts.model.save_pretrained(out)
-    parts.processor.save_pretrained(out)
+    trainer.model.save_pretrained(out)
+    trainer.prompts.processor.save_pretrained(out)
     return time.monotonic() - begun
 
 
@@ -96,7 +106,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=200, help="on which it is evaluated")
     args = parser.parse_args()
     recipe = load_recipe(ROOT / "recipes" / "quickstart.yaml")
-    seconds = teach(recipe, args.out, args.work, args.steps, args.seed)
+    seconds = teach(trainer_for(recipe, args.work, args.steps, args.seed), args.out)
     write_card(recipe, args.out, args.work, args.steps, args.steps * CLIPS_A_STEP, args.seed, seconds, args.clips)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from avst.config import load_recipe
 from avst.models.loading import load
-from scripts.cold_start.__main__ import rate_at, teach
+from scripts.cold_start.__main__ import rate_at, teach, trainer_for
 from scripts.cold_start.card import write_card
 from scripts.cold_start.lessons import settings_at
 from scripts.cold_start.optimizer import MuonWithAdamW
@@ -68,7 +69,11 @@ def test_one_optimizer_steps_as_the_two_do() -> None:
 def test_it_teaches_and_writes_a_card(tmp_path: Path) -> None:
     recipe = load_recipe("recipes/quickstart.yaml", ["eval.max_new_tokens=8"])
     out = tmp_path / "model"
-    seconds = teach(recipe, out, tmp_path / "work", steps=2, seed=3)
+    trainer = trainer_for(recipe, tmp_path / "work", steps=2, seed=3)
+    seconds = teach(trainer, out)
+    assert isinstance(trainer.optimizer.optimizer, MuonWithAdamW)
+    share = 3 / 50 * 0.02  # third of fifty warm-up steps, at the end of the fall
+    assert [group["lr"] for group in trainer.optimizer.param_groups] == pytest.approx([0.02 * share, 2e-3 * share])
     raw, taught = (load(folder, dtype="float32")[0].state_dict() for folder in (tmp_path / "work" / "raw", out))
     changed = {name for name in raw if not torch.equal(raw[name], taught[name])}
     for part in ("visual", "audio_tower", "layers.0", "lm_head"):
