@@ -68,6 +68,10 @@ COMMANDS = {
             "avst ablate recipes/quickstart.yaml --drop spatial --seeds 3 --out runs/drops --table-only",
         ),
     ),
+    "watch": Command(
+        "the curves and the newest answers of a run in the terminal, while it goes on",
+        ("avst watch runs/quickstart/grpo", "avst watch runs/quickstart/grpo --once"),
+    ),
     "quickstart": Command(
         "scenes, cold start, GRPO, table and plot on a tiny model, in minutes on two cores",
         ("avst quickstart",),

@@ -69,21 +69,8 @@ class RunFolder:
         append_line(self.path / "metrics.jsonl", {**row, "start": self.start_index})
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl in order, without those that a continued run did again.
-
-        A run that died at step 57 and went on from the checkpoint of step 50 logs 51–57 twice: the later ones count.
-        """
-        rows = list(read_lines(self.path / "metrics.jsonl"))
-        first: dict[int, float] = {}
-        for row in rows:
-            if (step := row.get("step")) is not None:
-                start = row.get("start", 0)
-                first[start] = min(step, first.get(start, math.inf))
-        return [
-            row
-            for row in rows
-            if all(row.get("step", -1) < step for start, step in first.items() if start > row.get("start", 0))
-        ]
+        """The lines of metrics.jsonl in order, without those that a continued run did again."""
+        return counted(list(read_lines(self.path / "metrics.jsonl")))
 
     def write_completions(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Save the answers of a step; a step that is done again after a crash replaces its file.
@@ -147,6 +134,21 @@ class RunFolder:
                 shutil.rmtree(child)
             else:
                 child.unlink()
+
+
+def counted(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The log lines that count. A run that died at step 57 and went on from the checkpoint of step 50 logs 51–57 twice:
+    the later ones count."""
+    first: dict[int, float] = {}
+    for row in rows:
+        if (step := row.get("step")) is not None:
+            start = row.get("start", 0)
+            first[start] = min(step, first.get(start, math.inf))
+    return [
+        row
+        for row in rows
+        if all(row.get("step", -1) < step for start, step in first.items() if start > row.get("start", 0))
+    ]
 
 
 def differences(earlier: Any, now: Any, prefix: str = "") -> list[str]:

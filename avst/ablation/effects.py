@@ -35,9 +35,7 @@ class Effect:
     high: float | None = None
 
 
-def effects(
-    row: BySeed, full: BySeed | None, figures: Iterable[str] | None = None
-) -> dict[tuple[Task, str], Effect]:
+def effects(row: BySeed, full: BySeed | None, figures: Iterable[str] | None = None) -> dict[tuple[Task, str], Effect]:
     """(task, figure) -> effect, for all figures that have a question. full: None for the full recipe itself.
 
     A row of one evaluation for all seeds (the untrained model, a trivial answer) has the key -1.
@@ -75,9 +73,7 @@ def _effect(
     return Effect(per_seed, float(means.mean()), sd, n, difference, bounds[0], bounds[1])
 
 
-def _pairs(
-    own: Mapping[int, np.ndarray], other: Mapping[int, np.ndarray]
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def _pairs(own: Mapping[int, np.ndarray], other: Mapping[int, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Values of both for each seed that both have; what has no seed stands beside each."""
     if -1 in own:
         return [(own[-1], theirs) for theirs in other.values()]

@@ -81,9 +81,7 @@ class Plan:
         ]
 
     def cell_recipe(self, cell: Cell) -> Recipe:
-        return load_recipe(
-            self.recipe_file, self.training_overrides(cell), output_dir=str(cell.folder), seed=cell.seed
-        )
+        return load_recipe(self.recipe_file, self.training_overrides(cell), output_dir=str(cell.folder), seed=cell.seed)
 
     def training_overrides(self, cell: Cell) -> list[str]:
         return [*self.overrides, *cell.variant.overrides]
