@@ -72,6 +72,10 @@ COMMANDS = {
         "the curves and the newest answers of a run in the terminal, while it goes on",
         ("avst watch runs/quickstart/grpo", "avst watch runs/quickstart/grpo --once"),
     ),
+    "log": Command(
+        "the log of a run to TensorBoard, trackio or wandb, with its names, steps and times",
+        ("avst log runs/quickstart/grpo --to tensorboard", "avst log runs/quickstart/grpo --to trackio --project avst"),
+    ),
     "quickstart": Command(
         "scenes, cold start, GRPO, table and plot on a tiny model, in minutes on two cores",
         ("avst quickstart",),

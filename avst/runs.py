@@ -15,7 +15,7 @@ import torch
 from transformers import Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from avst import assemble, logs
+from avst import assemble, logs, trackers
 from avst.config import Recipe, grpo_config, sft_config
 from avst.errors import AvstError
 from avst.processes import processes
@@ -48,6 +48,7 @@ def run_grpo(
     # the library renames the option; the recipes keep the name that the oldest supported version knows
     warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
     args = grpo_config(replace(recipe, grpo={**UNSAID, "logging_steps": 1, "log_completions": True, **recipe.grpo}))
+    trackers.require(args.report_to)
     set_loader(args, recipe.grpo, recipe.data.keep_in_memory)
     if resume is not None and overwrite:
         raise AvstError("--resume goes on from what --overwrite would delete: give one of them")
@@ -83,6 +84,7 @@ def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: boo
     args = sft_config(
         replace(recipe, sft={**UNSAID, "logging_steps": 10, "remove_unused_columns": False, **recipe.sft})
     )
+    trackers.require(args.report_to)
     set_loader(args, recipe.sft, recipe.data.keep_in_memory)
     _check_output(recipe)
     set_seed(recipe.seed)

@@ -160,14 +160,14 @@ def _group(seen: Seen, chosen: int, width: int, room: int) -> list[Text]:
 
 
 def _paid(row: dict[str, Any]) -> Text:
-    """Example: total 1.25  advantage +0.71  format 1.00  object –  12 tokens, cut off."""
+    """Example: total 1.25  adv. +0.71  format 1.00  object –  12 tokens, cut off."""
     advantage = _float(row.get("advantage"))
-    line = Text(f"total {_number(_float(row.get('total')))}  ")
+    line = Text(f"total {_two(row.get('total'))}  ")
     if advantage is not None:
-        line.append(f"advantage {advantage:+.2f}", "green" if advantage > 0 else "red" if advantage < 0 else "dim")
+        line.append(f"adv. {advantage:+.2f}", "green" if advantage > 0 else "red" if advantage < 0 else "dim")
     for key, value in row.items():
         if key.startswith("reward_"):
-            line.append(f"  {safe(key.removeprefix('reward_'))} {_number(_float(value))}", "dim")
+            line.append(f"  {safe(key.removeprefix('reward_'))} {_two(value)}", "dim")
     line.append(f"  {row.get('n_tokens', '?')} tokens", "dim")
     return line.append(", cut off", "yellow") if row.get("truncated") else line
 
@@ -184,8 +184,9 @@ def _wrapped(label: str, text: str, width: int, most: int, style: str) -> list[T
         rest = rest[len(cut) :]
     if rest:
         parts[-1] = f"{parts[-1][:-1]}…"
-    lines = [Text(label if not i else " " * len(label), "dim") for i in range(max(len(parts), 1))]
-    return [line.append(part, style) for line, part in zip(lines, parts or ["(nothing)"], strict=True)]
+    labels = [label, *(" " * len(label) for _ in parts[1:])]
+    shown = zip(labels, parts or ["(nothing)"], strict=True)
+    return [Text().append(before, "dim").append(part, style) for before, part in shown]
 
 
 def _fit(text: str, width: int) -> str:
@@ -199,6 +200,11 @@ def _number(value: float | None) -> str:
     if size and (size < 0.001 or size >= 100000):
         return f"{value:.2g}"
     return f"{value:.0f}" if size >= 1000 else f"{value:.1f}" if size >= 100 else f"{value:.3f}"
+
+
+def _two(value: Any) -> str:
+    number = _float(value)
+    return "–" if number is None else f"{number:.2f}"
 
 
 def _float(value: Any) -> float | None:
