@@ -23,6 +23,7 @@ from avst.errors import AvstError
 from avst.eval_folder import EvalFolder, SavedAnswer, identity
 from avst.media import MediaError, probe, video_path
 from avst.metrics import QuestionResult, measure
+from avst.model_card.writer import add_evaluation
 from avst.models.families import unwrapped
 from avst.processes import processes
 from avst.progress import track
@@ -82,7 +83,9 @@ def evaluate(
         skipped = {q.id: answers[q.id].skipped for q in questions if q.id in answers and answers[q.id].skipped}
         record = scores.as_json() | {"skipped": skipped, "truncated": sum(a.truncated for a in answers.values())}
         write_atomically(scores_file, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-        write_tables(comparison_table(recipe, {name: folder.path}, split), folder.path)
+        comparison = comparison_table(recipe, {name: folder.path}, split)
+        write_tables(comparison, folder.path)
+        add_evaluation(checkpoint if checkpoint is not None else recipe.model.path, comparison, recipe, split)
     state.wait_for_everyone()
     return json.loads(scores_file.read_text(encoding="utf-8"))
 

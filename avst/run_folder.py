@@ -27,6 +27,7 @@ from avst.config import Recipe, recipe_values
 from avst.durable import append_line, json_safe, read_lines, replacing, write_atomically
 from avst.errors import AvstError
 from avst.provenance import git_state, versions
+from avst.secrets import BLOT, words_without_secrets
 
 SECRETS = ("hub_token",)
 OWN = ("run.json", "recipe.yaml", "metrics.jsonl", "completions")
@@ -164,7 +165,7 @@ def differences(earlier: Any, now: Any, prefix: str = "") -> list[str]:
 def masked(values: dict[str, Any]) -> dict[str, Any]:
     """The same values with credentials blotted out: a run's folder is made to be shared."""
     return {
-        key: masked(v) if isinstance(v, dict) else "(not saved)" if key in SECRETS and v is not None else v
+        key: masked(v) if isinstance(v, dict) else BLOT if key in SECRETS and v is not None else v
         for key, v in values.items()
     }
 
@@ -196,14 +197,9 @@ def _start(command: str, recipe: Recipe, argv: Sequence[str]) -> dict[str, Any]:
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": command,
-        "argv": [_without_secret(word) for word in argv],
+        "argv": words_without_secrets(list(argv)),
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "seeds": seeds,
         "versions": versions(),
         "git": git_state(),
     }
-
-
-def _without_secret(word: str) -> str:
-    key, equals, _ = word.partition("=")
-    return f"{key}=(not saved)" if equals and key.rpartition(".")[2] in SECRETS else word

@@ -18,6 +18,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from avst import assemble, logs, trackers
 from avst.config import Recipe, grpo_config, sft_config
 from avst.errors import AvstError
+from avst.model_card.writer import CardWriter
 from avst.processes import processes
 from avst.run_folder import RunFolder
 from avst.sft import SFTTrainer
@@ -76,7 +77,7 @@ def run_grpo(
     _warn_of_narrow_weights(trainer)
     folder = _folder(recipe, "train", overwrite)
     trainer.completion_sink = folder.write_completions
-    return _train(trainer, folder, resume)
+    return _train(trainer, folder, resume, CardWriter(recipe, "train", checkpoint, folder))
 
 
 def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: bool = False) -> Path:
@@ -97,7 +98,8 @@ def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: boo
         processing_class=parts.processor,
         peft_config=parts.adapters,
     )
-    return _train(trainer, _folder(recipe, "sft", overwrite), None)
+    folder = _folder(recipe, "sft", overwrite)
+    return _train(trainer, folder, None, CardWriter(recipe, "sft", checkpoint, folder))
 
 
 def set_loader(args: TrainingArguments, said: Mapping[str, Any], in_memory: bool) -> None:
@@ -154,11 +156,13 @@ def _folder(recipe: Recipe, command: str, overwrite: bool) -> RunFolder:
         )
 
 
-def _train(trainer: Trainer, folder: RunFolder, resume: str | None) -> Path:
+def _train(trainer: Trainer, folder: RunFolder, resume: str | None, cards: CardWriter) -> Path:
     logs.install(trainer, folder)
+    trainer.add_callback(cards)
     trainer.train(resume_from_checkpoint=resume)
     final = folder.path / "final"
     trainer.save_model(str(final))
     if processes().is_main_process:
+        cards.write(final, trainer.state.global_step)
         print(f"saved {final}")
     return final

@@ -10,9 +10,9 @@ A cell that is finished is left alone; one that was interrupted goes on from its
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -25,9 +25,10 @@ from typing import Any
 from avst.ablation.plan import Cell, Plan, trained
 from avst.checkpoint_digest import checkpoint_digest
 from avst.config import Recipe
-from avst.durable import json_safe, write_atomically
+from avst.durable import file_digest, json_safe, write_atomically
 from avst.errors import AvstError
 from avst.run_folder import differences, masked
+from avst.secrets import words_without_secrets
 
 Say = Callable[[str], None]
 ROW = "final"  # the name of a cell's own row, and folder, in its evaluation
@@ -61,8 +62,7 @@ def file_digests(files: Sequence[str]) -> dict[str, str]:
     found = {}
     for file in files:
         try:
-            with open(file, "rb") as stream:
-                found[file] = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+            found[file] = file_digest(Path(file))
         except OSError as error:
             raise AvstError(f"{file}: cannot be read: {error.strerror}") from error
     return found
@@ -202,7 +202,8 @@ def _call(plan: Plan, what: str, words: Sequence[str], log: Path) -> None:
     """Run `avst …` to its end, all that it says into `log`. Raises Failed; ends the process if this one is ended."""
     command = [*(plan.launcher or (sys.executable,)), "-m", "avst", *words]
     with log.open("ab") as stream:
-        stream.write(f"\n---- {time.strftime('%Y-%m-%d %H:%M:%S')} {json.dumps(command)}\n".encode())
+        shown = shlex.join(words_without_secrets(command))
+        stream.write(f"\n---- {time.strftime('%Y-%m-%d %H:%M:%S')}  {shown}\n".encode())
         stream.flush()
         began = stream.tell()
         try:
