@@ -8,7 +8,7 @@ from avst.ablation import table as ablation_table
 from avst.ablation.cell import Say, State, check_identities, evaluation, known, run_cell, run_start, state
 from avst.ablation.gather import write
 from avst.ablation.plan import START_CELL, Plan
-from avst.config import grpo_config
+from avst.config import grpo_arguments
 from avst.errors import AvstError
 from avst.nearest import did_you_mean
 from avst.progress import spelled
@@ -53,10 +53,11 @@ def show_tables(plan: Plan) -> bool:
 
 
 def _check_options(plan: Plan) -> None:
-    """The options of TRL, by name and value: a slip in one is better said now than by every cell."""
+    """The names and types of TRL's options: a slip is better said now than by every cell. They are not put together
+    here: cells may run on other machines than this one."""
     for cell in plan.cells:
         if cell.seed == plan.seeds[0]:
-            grpo_config(plan.cell_recipe(cell))
+            grpo_arguments(plan.cell_recipe(cell))
 
 
 def _saying(name: str) -> Say:

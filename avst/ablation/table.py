@@ -100,7 +100,8 @@ def _difference(effect: Effect | None) -> str:
 def _interval(effect: Effect | None) -> str:
     if effect is None or effect.low is None or effect.high is None:
         return ""
-    return f"[{_signed(effect.low, 1)}, {_signed(effect.high, 1)}]"
+    low, high = (_signed(bound, 0 if abs(bound) >= 99.95 else 1) for bound in (effect.low, effect.high))
+    return f"[{low}, {high}]"
 
 
 def _signed(value: float, digits: int) -> str:

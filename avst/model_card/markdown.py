@@ -8,14 +8,15 @@ from collections.abc import Iterable, Sequence
 
 from avst.secrets import without_secrets
 
-_ACTIVE = re.compile(r"[\\`*_{}\[\]()<>#+!|~&$^:/@.\-]")
+# A full stop counts in addresses and behind a number at the beginning, - and + there alone (lists).
+_ACTIVE = re.compile(r"[\\`*_{}\[\]()<>#!|~&$^:/@]|^[-+]|(?<=[Ww])\.|^\d+\.(?!\d)")
 
 
 def words(text: object, most: int = 400) -> str:
     """One line; what Markdown, HTML or an address detector would act on becomes a character reference. Credentials are
     blotted out, and what is longer than `most` characters is cut."""
     line = _line(text, most)
-    return "".join(f"&#{ord(c)};" if _ACTIVE.match(c) else c for c in line)
+    return _ACTIVE.sub(lambda found: "".join(f"&#{ord(c)};" for c in found[0]), line)
 
 
 def code(text: object, most: int = 400) -> str:

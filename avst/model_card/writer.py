@@ -71,6 +71,7 @@ def add_evaluation(checkpoint: str | Path, comparison: Comparison, recipe: Recip
         files = list(getattr(recipe.data, split))
         said = {"max_new_tokens": recipe.eval.max_new_tokens, "version": avst.__version__}
         card = ModelCard(_with_section(written, render.evaluation(comparison, split, files, said)))
+        card.data.model_name = recipe.name
         _add_results(card, comparison, split, files)
         write_atomically(file, str(card))
     except (OSError, UnicodeDecodeError, ValueError) as error:  # a head that was edited into something else
@@ -105,5 +106,4 @@ def _add_results(card: ModelCard, comparison: Comparison, split: str, files: lis
         for record in as_records(comparison)
         if record["kind"] == "model" and record["value"] is not None
     ]
-    card.data.model_name = card.data.model_name or "avst model"
     card.data.eval_results = [*kept, *new]
