@@ -22,5 +22,6 @@ def safe(text: str) -> str:
 
     Example: safe("a\\x1b[31mb\\n  c") == "ab c"
     """
-    words = " ".join(ESCAPES.sub("", text).split())
-    return "".join(character for character in words if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co"))
+    shown = (" " if c.isspace() else c for c in ESCAPES.sub("", text))
+    kept = (c for c in shown if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))
+    return " ".join("".join(kept).split())

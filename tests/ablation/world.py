@@ -7,16 +7,18 @@ temporal reward answers no temporal question.
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 from avst.ablation.plan import Plan, make_plan
+from avst.tasks.r_avst import load_annotations
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "r_avst_small.json"
 
 LAUNCHER = """
 import json, os, signal, sys
 from pathlib import Path
-from avst.tasks.r_avst import load_annotations
 
 words = sys.argv[sys.argv.index("avst") + 1 :]
 here = Path(__file__).parent
@@ -49,12 +51,12 @@ def evaluate():
     weights = json.loads((Path(path) / "model.safetensors").read_text())
     space = {"source": [640, 360], "model": [640, 360]}
     with (folder / "predictions_0.jsonl").open("w") as out:
-        for i, question in enumerate(load_annotations(Path(%r))):
-            right = weights is not None and (i + weights["seed"]) %% 2 == 0
-            if right and weights["dropped"] and question.task == "temporal":
+        for i, (question, task, gold) in enumerate(json.loads((here / "gold.json").read_text())):
+            right = weights is not None and (i + weights["seed"]) % 2 == 0
+            if right and weights["dropped"] and task == "temporal":
                 right = False
-            text = question.gold_text if right else "no answer"
-            out.write(json.dumps({"id": question.id, "completion": text, "space": space}) + "\\n")
+            text = gold if right else "no answer"
+            out.write(json.dumps({"id": question, "completion": text, "space": space}) + "\\n")
 
 train() if words[0] == "train" else evaluate()
 """
@@ -66,7 +68,9 @@ def make_world(folder: Path) -> Path:
     start.mkdir()
     (start / "config.json").write_text("{}")
     (start / "model.safetensors").write_text("null")
-    (folder / "launcher.py").write_text(LAUNCHER % str(GOLDEN))
+    (folder / "launcher.py").write_text(LAUNCHER)
+    gold = [(question.id, question.task, question.gold_text) for question in load_annotations(GOLDEN)]
+    (folder / "gold.json").write_text(json.dumps(gold))
     recipe = folder / "base.yaml"
     recipe.write_text(
         f"name: base\nmodel: {{path: {start}}}\n"
@@ -76,9 +80,7 @@ def make_world(folder: Path) -> Path:
 
 
 def launcher(folder: Path) -> list[str]:
-    import sys
-
-    return [sys.executable, str(folder / "launcher.py")]
+    return [sys.executable, "-I", "-S", str(folder / "launcher.py")]
 
 
 def plan_in(
