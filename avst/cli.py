@@ -64,7 +64,7 @@ COMMANDS = {
         (
             "avst ablate recipes/quickstart.yaml --drop temporal --drop spatial --seeds 3",
             "avst ablate recipes/quickstart.yaml --set rewards.object.weight=0,0.5,1 --list",
-            "avst ablate recipes/quickstart.yaml --drop spatial --seeds 3 --out runs/drops --commands > cells.txt",
+            "avst ablate recipes/quickstart.yaml --drop spatial --seeds 3 --out runs/drops --commands",
             "avst ablate recipes/quickstart.yaml --drop spatial --seeds 3 --out runs/drops --table-only",
         ),
     ),
