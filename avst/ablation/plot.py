@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -56,7 +57,12 @@ def _panel(axes: Axes, rows: list[Row], task: Task) -> None:
             low.append(max(effect.difference - (effect.difference if effect.low is None else effect.low), 0.0))
             high.append(max((effect.difference if effect.high is None else effect.high) - effect.difference, 0.0))
         color = colormaps["tab10"](number % 10)
-        style = {"fmt": MARKS[number // 10 % len(MARKS)], "markersize": 4.5, "capsize": 2, "linewidth": 1.2}
+        style: dict[str, Any] = {
+            "fmt": MARKS[number // 10 % len(MARKS)],
+            "markersize": 4.5,
+            "capsize": 2,
+            "linewidth": 1.2,
+        }
         axes.errorbar(values, places, xerr=[low, high], color=color, label=row.name.replace("$", r"\$"), **style)
     for place in range(1, len(figures)):
         axes.axhline(place - 0.5, color="0.9", linewidth=0.8)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from huggingface_hub import EvalResult, ModelCard
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 import avst
@@ -71,7 +71,7 @@ def add_evaluation(checkpoint: str | Path, comparison: Comparison, recipe: Recip
         files = list(getattr(recipe.data, split))
         said = {"max_new_tokens": recipe.eval.max_new_tokens, "version": avst.__version__}
         card = ModelCard(_with_section(written, render.evaluation(comparison, split, files, said)))
-        card.data.model_name = recipe.name
+        cast(ModelCardData, card.data).model_name = recipe.name
         _add_results(card, comparison, split, files)
         write_atomically(file, str(card))
     except (OSError, UnicodeDecodeError, ValueError) as error:  # a head that was edited into something else
@@ -91,7 +91,8 @@ def _with_section(written: str, section: str) -> str:
 def _add_results(card: ModelCard, comparison: Comparison, split: str, files: list[str]) -> None:
     """The figures as the Hub reads them (model-index)."""
     name = ", ".join(Path(file).name for file in files)
-    kept = [r for r in card.data.eval_results or [] if (r.dataset_name, r.dataset_split) != (name, split)]
+    head = cast(ModelCardData, card.data)
+    kept = [r for r in head.eval_results or [] if (r.dataset_name, r.dataset_split) != (name, split)]
     new = [
         EvalResult(
             task_type="video-text-to-text",
@@ -106,4 +107,4 @@ def _add_results(card: ModelCard, comparison: Comparison, split: str, files: lis
         for record in as_records(comparison)
         if record["kind"] == "model" and record["value"] is not None
     ]
-    card.data.eval_results = [*kept, *new]
+    head.eval_results = [*kept, *new]

@@ -175,7 +175,8 @@ def _paid(row: dict[str, Any]) -> Text:
 def _wrapped(label: str, text: str, width: int, most: int, style: str) -> list[Text]:
     """The text in at most `most` lines behind its label, the last one ending in … where there is more."""
     wide = max(width - len(label), 8)
-    parts, rest = [], text
+    parts: list[str] = []
+    rest = text
     while rest and len(parts) < most:
         cut = rest
         while cell_len(cut) > wide:
