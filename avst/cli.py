@@ -59,6 +59,23 @@ COMMANDS = {
         "greedy answers for a split, and the tables of the paper",
         ("avst eval recipes/quickstart.yaml --checkpoint runs/quickstart/grpo/final",),
     ),
+    "ablate": Command(
+        "train and evaluate a recipe without some of its parts, or with others, over seeds: one table, one plot",
+        (
+            "avst ablate recipes/quickstart.yaml --drop temporal --drop spatial --seeds 3",
+            "avst ablate recipes/quickstart.yaml --set rewards.object.weight=0,0.5,1 --list",
+            "avst ablate recipes/quickstart.yaml --drop spatial --seeds 3 --out runs/drops --commands",
+            "avst ablate recipes/quickstart.yaml --drop spatial --seeds 3 --out runs/drops --table-only",
+        ),
+    ),
+    "watch": Command(
+        "the curves and the newest answers of a run in the terminal, while it goes on",
+        ("avst watch runs/quickstart/grpo", "avst watch runs/quickstart/grpo --once"),
+    ),
+    "log": Command(
+        "the log of a run to TensorBoard, trackio or wandb, with its names, steps and times",
+        ("avst log runs/quickstart/grpo --to tensorboard", "avst log runs/quickstart/grpo --to trackio --project avst"),
+    ),
     "quickstart": Command(
         "scenes, cold start, GRPO, table and plot on a tiny model, in minutes on two cores",
         ("avst quickstart",),

@@ -22,7 +22,8 @@ from avst.durable import write_atomically
 from avst.errors import AvstError
 from avst.eval_folder import EvalFolder, SavedAnswer, identity
 from avst.media import MediaError, probe, video_path
-from avst.metrics import measure
+from avst.metrics import QuestionResult, measure
+from avst.model_card.writer import add_evaluation
 from avst.models.families import unwrapped
 from avst.processes import processes
 from avst.progress import track
@@ -82,7 +83,9 @@ def evaluate(
         skipped = {q.id: answers[q.id].skipped for q in questions if q.id in answers and answers[q.id].skipped}
         record = scores.as_json() | {"skipped": skipped, "truncated": sum(a.truncated for a in answers.values())}
         write_atomically(scores_file, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-        write_tables(comparison_table(recipe, {name: folder.path}, split), folder.path)
+        comparison = comparison_table(recipe, {name: folder.path}, split)
+        write_tables(comparison, folder.path)
+        add_evaluation(checkpoint if checkpoint is not None else recipe.model.path, comparison, recipe, split)
     state.wait_for_everyone()
     return json.loads(scores_file.read_text(encoding="utf-8"))
 
@@ -169,12 +172,12 @@ def _row(parts: assemble.Policy, group: Group) -> dict[str, Any]:
 
 def _score(recipe: Recipe, questions: Sequence[Question], answers: Mapping[str, SavedAnswer], scorer: Any) -> Scores:
     completions = {i: a.completion for i, a in answers.items() if a.completion is not None}
-    spaces = _spaces(questions, answers)
+    spaces = spaces_of(questions, answers)
     frames, _ = frame_sizes(recipe, questions, spaces)
     return score_completions(questions, completions, scorer, spaces, frames)
 
 
-def _spaces(questions: Iterable[Question], answers: Mapping[str, SavedAnswer]) -> dict[str, Space]:
+def spaces_of(questions: Iterable[Question], answers: Mapping[str, SavedAnswer]) -> dict[str, Space]:
     """video -> the space its answers speak in."""
     found = ((q.video, answers[q.id].space) for q in questions if q.id in answers)
     return {video: space for video, space in found if space is not None}
@@ -206,16 +209,21 @@ def comparison_table(recipe: Recipe, folders: Mapping[str, str | Path], split: s
     saved = {name: EvalFolder(folder).read() for name, folder in folders.items()}
     spaces: dict[str, Space] = {}
     for answers in saved.values():
-        spaces |= _spaces(questions, answers)
+        spaces |= spaces_of(questions, answers)
     frames, notes = frame_sizes(recipe, questions, spaces)
-    results = {
-        name: [measure(q, _read(q, answers.get(q.id)), words) for q in questions] for name, answers in saved.items()
-    }
+    results = {name: results_of(questions, answers, words) for name, answers in saved.items()}
     for name, answers in saved.items():
         notes += _remarks(name, questions, answers)
     if most_frequent := most_frequent_name(questions):
         notes.append(f"most frequent name: {most_frequent!r}")
     return tables.compare(results, tables.trivial_results(questions, words, frames), notes)
+
+
+def results_of(
+    questions: Sequence[Question], answers: Mapping[str, SavedAnswer], words: WordVectors
+) -> list[QuestionResult]:
+    """The figures of every question, in their order; what is not answered counts 0."""
+    return [measure(q, _read(q, answers.get(q.id)), words) for q in questions]
 
 
 def _read(question: Question, saved: SavedAnswer | None) -> Answer:

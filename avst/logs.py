@@ -33,7 +33,8 @@ NOT_ZERO = {"samples/skipped"}  # worth a word only when it happens
 
 
 class JsonlCallback(TrainerCallback):
-    """Every log of the Trainer -> one line of metrics.jsonl, with the step and the seconds since training began."""
+    """Every log of the Trainer -> one line of metrics.jsonl, with the step, the steps there will be and the seconds
+    since training began."""
 
     def __init__(self, folder: RunFolder, clock: Clock = time.monotonic) -> None:
         self.folder, self.clock = folder, clock
@@ -54,7 +55,8 @@ class JsonlCallback(TrainerCallback):
     ) -> None:
         if state.is_world_process_zero and logs:
             elapsed = round(self.clock() - self.began, 3)
-            self.folder.log({"step": state.global_step, "elapsed_s": elapsed, **logs, "time_s": round(time.time(), 3)})
+            when = {"time_s": round(time.time(), 3), "max_steps": state.max_steps}
+            self.folder.log({"step": state.global_step, "elapsed_s": elapsed, **logs, **when})
 
 
 class PlainProgress(TrainerCallback):

@@ -27,6 +27,7 @@ from avst.config import Recipe, recipe_values
 from avst.durable import append_line, json_safe, read_lines, replacing, write_atomically
 from avst.errors import AvstError
 from avst.provenance import git_state, versions
+from avst.secrets import BLOT, words_without_secrets
 
 SECRETS = ("hub_token",)
 OWN = ("run.json", "recipe.yaml", "metrics.jsonl", "completions")
@@ -69,21 +70,8 @@ class RunFolder:
         append_line(self.path / "metrics.jsonl", {**row, "start": self.start_index})
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl in order, without those that a continued run did again.
-
-        A run that died at step 57 and went on from the checkpoint of step 50 logs 51–57 twice: the later ones count.
-        """
-        rows = list(read_lines(self.path / "metrics.jsonl"))
-        first: dict[int, float] = {}
-        for row in rows:
-            if (step := row.get("step")) is not None:
-                start = row.get("start", 0)
-                first[start] = min(step, first.get(start, math.inf))
-        return [
-            row
-            for row in rows
-            if all(row.get("step", -1) < step for start, step in first.items() if start > row.get("start", 0))
-        ]
+        """The lines of metrics.jsonl in order, without those that a continued run did again."""
+        return counted(list(read_lines(self.path / "metrics.jsonl")))
 
     def write_completions(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Save the answers of a step; a step that is done again after a crash replaces its file.
@@ -149,6 +137,21 @@ class RunFolder:
                 child.unlink()
 
 
+def counted(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The log lines that count. A run that died at step 57 and went on from the checkpoint of step 50 logs 51–57 twice:
+    the later ones count."""
+    first: dict[int, float] = {}
+    for row in rows:
+        if (step := row.get("step")) is not None:
+            start = row.get("start", 0)
+            first[start] = min(step, first.get(start, math.inf))
+    return [
+        row
+        for row in rows
+        if all(row.get("step", -1) < step for start, step in first.items() if start > row.get("start", 0))
+    ]
+
+
 def differences(earlier: Any, now: Any, prefix: str = "") -> list[str]:
     """What two recipes disagree on. Example: ["grpo.beta is 0.04 there and 0.0 here"]."""
     if isinstance(earlier, dict) and isinstance(now, dict):
@@ -162,7 +165,7 @@ def differences(earlier: Any, now: Any, prefix: str = "") -> list[str]:
 def masked(values: dict[str, Any]) -> dict[str, Any]:
     """The same values with credentials blotted out: a run's folder is made to be shared."""
     return {
-        key: masked(v) if isinstance(v, dict) else "(not saved)" if key in SECRETS and v is not None else v
+        key: masked(v) if isinstance(v, dict) else BLOT if key in SECRETS and v is not None else v
         for key, v in values.items()
     }
 
@@ -194,14 +197,9 @@ def _start(command: str, recipe: Recipe, argv: Sequence[str]) -> dict[str, Any]:
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": command,
-        "argv": [_without_secret(word) for word in argv],
+        "argv": words_without_secrets(list(argv)),
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "seeds": seeds,
         "versions": versions(),
         "git": git_state(),
     }
-
-
-def _without_secret(word: str) -> str:
-    key, equals, _ = word.partition("=")
-    return f"{key}=(not saved)" if equals and key.rpartition(".")[2] in SECRETS else word

@@ -15,9 +15,10 @@ import torch
 from transformers import Trainer, TrainingArguments, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from avst import assemble, logs
+from avst import assemble, logs, trackers
 from avst.config import Recipe, grpo_config, sft_config
 from avst.errors import AvstError
+from avst.model_card.writer import CardWriter
 from avst.processes import processes
 from avst.run_folder import RunFolder
 from avst.sft import SFTTrainer
@@ -48,6 +49,7 @@ def run_grpo(
     # the library renames the option; the recipes keep the name that the oldest supported version knows
     warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
     args = grpo_config(replace(recipe, grpo={**UNSAID, "logging_steps": 1, "log_completions": True, **recipe.grpo}))
+    trackers.require(args.report_to)
     set_loader(args, recipe.grpo, recipe.data.keep_in_memory)
     if resume is not None and overwrite:
         raise AvstError("--resume goes on from what --overwrite would delete: give one of them")
@@ -75,7 +77,7 @@ def run_grpo(
     _warn_of_narrow_weights(trainer)
     folder = _folder(recipe, "train", overwrite)
     trainer.completion_sink = folder.write_completions
-    return _train(trainer, folder, resume)
+    return _train(trainer, folder, resume, CardWriter(recipe, "train", checkpoint, folder))
 
 
 def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: bool = False) -> Path:
@@ -83,6 +85,7 @@ def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: boo
     args = sft_config(
         replace(recipe, sft={**UNSAID, "logging_steps": 10, "remove_unused_columns": False, **recipe.sft})
     )
+    trackers.require(args.report_to)
     set_loader(args, recipe.sft, recipe.data.keep_in_memory)
     _check_output(recipe)
     set_seed(recipe.seed)
@@ -95,7 +98,8 @@ def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: boo
         processing_class=parts.processor,
         peft_config=parts.adapters,
     )
-    return _train(trainer, _folder(recipe, "sft", overwrite), None)
+    folder = _folder(recipe, "sft", overwrite)
+    return _train(trainer, folder, None, CardWriter(recipe, "sft", checkpoint, folder))
 
 
 def set_loader(args: TrainingArguments, said: Mapping[str, Any], in_memory: bool) -> None:
@@ -152,11 +156,13 @@ def _folder(recipe: Recipe, command: str, overwrite: bool) -> RunFolder:
         )
 
 
-def _train(trainer: Trainer, folder: RunFolder, resume: str | None) -> Path:
+def _train(trainer: Trainer, folder: RunFolder, resume: str | None, cards: CardWriter) -> Path:
     logs.install(trainer, folder)
+    trainer.add_callback(cards)
     trainer.train(resume_from_checkpoint=resume)
     final = folder.path / "final"
     trainer.save_model(str(final))
     if processes().is_main_process:
+        cards.write(final, trainer.state.global_step)
         print(f"saved {final}")
     return final

@@ -122,6 +122,7 @@ class EvalRecipe:
 class Recipe:
     """One experiment.
 
+    license: what the model cards state, a name as the Hub has them (apache-2.0); None: unknown;
     rewards: name -> plug-in; a recipe that has this section says all of them, one that has not takes the paper's four;
     reward_errors: a failing reward ends the run, or abstains and is counted;  reward_deadline_s: seconds for a call;
     grpo: options of TRL's GRPOConfig, sft: of transformers' TrainingArguments, with their names and meanings, so
@@ -132,6 +133,7 @@ class Recipe:
     name: str
     model: ModelRecipe
     seed: int = field(default=0, metadata={"least": 0})
+    license: str | None = None
     output_dir: str = ""
     data: DataRecipe = field(default_factory=DataRecipe)
     media: MediaRecipe = field(default_factory=MediaRecipe)

@@ -1,0 +1,30 @@
+"""avst watch RUN: the curves and the newest answers of a run in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run_folder", type=Path, metavar="RUN", help="a run's folder; one that is not there yet is waited for"
+    )
+    parser.add_argument("--once", action="store_true", help="print what there is now, and end")
+    parser.add_argument(
+        "--every", type=float, default=2.0, metavar="S", help="seconds between two looks (default %(default)s)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Keys: n and p (or right and left) for another question of the step, q to end. No terminal: as --once."""
+    from rich.console import Console
+
+    from avst.watch.live import show_once, watch
+
+    console = Console()
+    if args.once or not console.is_terminal:
+        show_once(args.run_folder, console)
+    else:
+        watch(args.run_folder, console, max(args.every, 0.1))
+    return 0
