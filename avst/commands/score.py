@@ -27,8 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--annotations", type=Path, required=True, metavar="A.json", help="annotations in R-AVST's format")
     add("--predictions", type=Path, required=True, metavar="P.jsonl", help='a {"id", "completion"} a line')
     add("--out", type=Path, required=True, metavar="scores.json", help="where the scores are written")
-    add("--word-vectors", type=Path, metavar="F", help="word2vec file for names (default: names must be equal)")
-    add("--tau", type=float, metavar="X", help="similarity from which two names are the same (default 0.75)")
+    add("--word-vectors", type=Path, metavar="F", help="word2vec file for names, or equal_names (default: avst's own)")
+    add(
+        "--tau",
+        type=float,
+        metavar="X",
+        help="similarity from which two names are the same (default: the vectors' own)",
+    )
     add("--recipe", type=Path, metavar="R.yaml", help="take rewards, word vectors and what the model saw from a recipe")
     add("--videos", type=Path, metavar="DIR", help="the videos, for frame sizes")
     add(

@@ -100,8 +100,8 @@ class RewardRecipe:
 
 @dataclass(frozen=True)
 class WordVectorsRecipe:
-    """path: a word2vec file, None for equal names only;  tau: least similarity of a match, None for the file's own;
-    mapped: a binary file is mapped into memory, false: read whole by every process."""
+    """path: a word2vec file, None for the vectors in avst, "equal_names" for none;  tau: least similarity of a match,
+    None for that of the vectors;  mapped: a binary file is mapped into memory, false: read whole by every process."""
 
     path: str | None = field(default=None, metadata={"path": True})
     tau: float | None = field(default=None, metadata={"least": -1, "most": 1})

@@ -1,7 +1,8 @@
 """How alike two object names are (Eq. 2): the cosine of the averaged vectors of their words.
 
 A name is lower-cased, freed of apostrophes, other punctuation turned into spaces, freed of a/an/the
-(avst/word_vectors/names.py). Vectors come from a source (source.py), in most cases a word2vec file (word2vec.py).
+(avst/word_vectors/names.py). Vectors come from a source (source.py): those in the package (embedded.py), or a word2vec
+file (word2vec.py).
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from avst.errors import AvstError
+from avst.word_vectors.embedded import embedded
 from avst.word_vectors.names import normalise_all
 from avst.word_vectors.source import GOOGLENEWS_TAU, Source
 from avst.word_vectors.word2vec import open_word2vec
+
+EQUAL_NAMES = "equal_names"  # in place of a path: no vectors
 
 
 class WordVectors:
@@ -33,12 +37,14 @@ class WordVectors:
 
     @classmethod
     def load(cls, path: str | Path | None = None, tau: float | None = None, mapped: bool = True) -> WordVectors:
-        """Open a word2vec file (binary or text, optionally .gz). AvstError where it is absent, damaged or another
-        format.
+        """Those of the package (None), none ("equal_names"), or a word2vec file (binary or text, optionally .gz).
 
         tau: None takes the source's own, GoogleNews' 0.75 for a file.  mapped: False reads the whole file into memory.
+        AvstError where the file is absent, damaged or of another format.
         """
-        return cls(None if path is None else open_word2vec(Path(path), mapped), tau)
+        if path is None:
+            return cls(embedded(), tau)
+        return cls(None if str(path) == EQUAL_NAMES else open_word2vec(Path(path), mapped), tau)
 
     def similarity(self, a: str, b: str) -> float:
         """Cosine of two names, 1 for equal names, 0 where one is empty or has no vector."""

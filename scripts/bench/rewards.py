@@ -9,8 +9,9 @@ Measured:
                 (mapped=False), by turns, each in a new process. The index is made before, once; its seconds are given.
                 Memory: what a process holds for itself alone (private pages) after 2,000 words, over what it held
                 before the file was opened, while another process has done the same.
-    commands    `avst --help`, and `avst score` of 777 gold answers, with that file and without vectors. The questions
-                are R-AVST's where ../shared/data is, else those of planned synthetic scenes; the figure says which.
+    commands    `avst --help`, and `avst score` of 777 gold answers, with that file and without (by the vectors in
+                avst). The questions are R-AVST's where ../shared/data is, else those of planned synthetic scenes; the
+                figure says which.
 Random numbers stand for vectors; their values do not matter to the time. The file is in the page cache in all arms.
 """
 

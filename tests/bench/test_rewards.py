@@ -34,7 +34,7 @@ def test_all_boxes_are_compared(tmp_path: Path) -> None:
     assert [len(figure.how["seconds"]) for figure in figures] == [2] * len(bench.WAYS)
     assert [figure.target for figure in figures] == ["<= 5", "", "", ""]
     with pytest.raises(RuntimeError, match="not matched"):
-        bench.answer_figures(WordVectors.load(None), WORDS[4:], repeats=1)
+        bench.answer_figures(WordVectors(), WORDS[4:], repeats=1)
 
 
 def test_both_readers_do_the_same_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
