@@ -1,7 +1,8 @@
 """`avst COMMAND …`: finds the command, runs it, turns a user's mistake into one line.
 
 Only the module of the command that was asked for is imported, so that `avst --help` needs neither torch nor time.
-Exit status: what the command returns; 1 for an AvstError, 2 for wrong usage, 130 when interrupted.
+Exit status: what the command returns; 1 for a user's mistake, 2 for wrong usage, 70 for a bug (avst.failures), 130 when
+interrupted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from types import ModuleType
 
 from avst import __version__
 from avst.errors import AvstError
+from avst.failures import explain, wants_traceback
 from avst.nearest import did_you_mean
 
 
@@ -69,23 +71,23 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the console script's entry. Returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    traceback = "--traceback" in argv
     try:
         args = parse(argv)
         return int(args.run(args) or 0)
-    except AvstError as error:
-        if traceback:
-            raise
-        print(f"avst: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        if traceback:
-            raise
-        print("avst: interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:  # `avst score … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except KeyboardInterrupt:
+        if wants_traceback(argv):
+            raise
+        print("avst: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if wants_traceback(argv):
+            raise
+        line, status = explain(error, _asked(argv))
+        print(line, file=sys.stderr)
+        return status
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -100,7 +102,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"avst {__version__}")
     _add_traceback(parser)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    asked = next((word for word in argv if not word.startswith("-")), None)
+    asked = _asked(argv)
     if asked is not None and asked not in COMMANDS:
         parser.error(f'unknown command "{asked}"{did_you_mean(asked, COMMANDS)}')
     chosen = parser
@@ -122,6 +124,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     args, rest = parser.parse_known_args(argv)
     _take_late_overrides(args, rest, chosen)
     return args
+
+
+def _asked(argv: Sequence[str]) -> str | None:
+    """The command's name in a command line."""
+    return next((word for word in argv if not word.startswith("-")), None)
 
 
 def load_command(name: str) -> ModuleType:

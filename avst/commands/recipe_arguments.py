@@ -30,6 +30,17 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_start(parser: argparse.ArgumentParser) -> None:
+    """--model PATH: what to start from. `avst eval` calls the same thing --checkpoint, so both take either name."""
+    parser.add_argument(
+        "--model",
+        "--checkpoint",
+        dest="model",
+        metavar="PATH",
+        help="start from this checkpoint instead of the recipe's model.path",
+    )
+
+
 def recipe_from(args: argparse.Namespace) -> Recipe:
     """The recipe these arguments ask for. Raises AvstError."""
     return load_recipe(args.recipe, args.overrides, output_dir=args.output_dir, seed=args.seed)
