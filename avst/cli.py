@@ -61,6 +61,14 @@ COMMANDS = {
         "greedy answers for a split, and the tables of the paper",
         ("avst eval recipes/quickstart.yaml --checkpoint runs/quickstart/grpo/final",),
     ),
+    "doctor": Command(
+        "versions, GPU, decoders, extras: what is missing, and the line that mends it",
+        ("avst doctor", "avst doctor recipes/avst_zero_omni_7b.yaml", "avst doctor --json"),
+    ),
+    "completion": Command(
+        "the line that teaches a shell to complete avst's commands, options and recipe keys",
+        ('eval "$(avst completion bash)"', "avst completion fish > ~/.config/fish/completions/avst.fish"),
+    ),
     "quickstart": Command(
         "scenes, cold start, GRPO, table and plot on a tiny model, in minutes on two cores",
         ("avst quickstart",),
@@ -70,6 +78,10 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the console script's entry. Returns the exit status."""
+    if "_ARGCOMPLETE" in os.environ:  # the TAB key, see avst completion
+        from avst.commands.completion import complete
+
+        complete()
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         args = parse(argv)
@@ -92,6 +104,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments, with `run` set to the command's function. Exits with status 2 on wrong usage."""
+    asked = _asked(argv)
+    parser, chosen = build_parser(asked)
+    if asked is not None and asked not in COMMANDS:
+        parser.error(f'unknown command "{asked}"{did_you_mean(asked, COMMANDS)}')
+    args, rest = parser.parse_known_args(argv)
+    _take_late_overrides(args, rest, chosen)
+    return args
+
+
+def build_parser(asked: str | None) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """(the parser, that of the command `asked`): only this command has its arguments, for only its module is
+    imported."""
     parser = argparse.ArgumentParser(
         prog="avst",
         description="GRPO for audio-visual Video-LLMs: what sounds, when and where.",
@@ -102,9 +126,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"avst {__version__}")
     _add_traceback(parser)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    asked = _asked(argv)
-    if asked is not None and asked not in COMMANDS:
-        parser.error(f'unknown command "{asked}"{did_you_mean(asked, COMMANDS)}')
     chosen = parser
     for name, command in COMMANDS.items():
         child = subparsers.add_parser(
@@ -121,9 +142,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             module.add_arguments(child)
             child.set_defaults(run=module.run)
             _add_traceback(child)
-    args, rest = parser.parse_known_args(argv)
-    _take_late_overrides(args, rest, chosen)
-    return args
+    return parser, chosen
 
 
 def _asked(argv: Sequence[str]) -> str | None:

@@ -62,9 +62,9 @@ def synthesise(
 ) -> Synthesised:
     """Writes n clips into out/videos and out/annotations_train.json and _eval.json (the last n_eval clips).
 
-    n_eval: a fifth of n by default, at least one where there are two.  Clip i depends on (settings, seed, i) alone, so a
-    longer set begins with the shorter one. Raises AvstError for settings, a folder or a clip that will not do; the clips
-    and annotations of what was written before stay, and the same call again goes on from there.
+    n_eval: a fifth of n by default, at least one where there are two.  Clip i depends on (settings, seed, i) alone, so
+    a longer set begins with the shorter one. Raises AvstError for settings, a folder or a clip that will not do; the
+    clips and annotations of what was written before stay, and the same call again goes on from there.
     """
     check_settings(settings)
     if n_eval is None:
