@@ -45,6 +45,14 @@ COMMANDS = {
             "avst score --annotations QA.json --predictions answers.jsonl --out scores.json --explain",
         ),
     ),
+    "dry-run": Command(
+        "one question through everything without training: tokens, pictures, gold answer, memory",
+        (
+            "avst dry-run recipes/quickstart.yaml",
+            "avst dry-run recipes/avst_zero_vl_7b.yaml --n 4 --out runs/look",
+            "avst dry-run recipes/quickstart.yaml --measure grpo.num_generations=4",
+        ),
+    ),
     "sft": Command(
         "supervised fine-tuning on gold answers: the cold start, and the paper's baseline",
         ("avst sft recipes/quickstart.yaml sft.max_steps=50",),
@@ -152,7 +160,7 @@ def _asked(argv: Sequence[str]) -> str | None:
 
 def load_command(name: str) -> ModuleType:
     """The module avst.commands.<name>."""
-    module = f"avst.commands.{name}"
+    module = f"avst.commands.{name.replace('-', '_')}"
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
