@@ -75,7 +75,11 @@ COMMANDS = {
     ),
     "completion": Command(
         "the line that teaches a shell to complete avst's commands, options and recipe keys",
-        ("avst completion bash >> ~/.bashrc", "avst completion zsh >> ~/.zshrc", "avst completion fish > ~/.config/fish/completions/avst.fish"),
+        (
+            "avst completion bash >> ~/.bashrc",
+            "avst completion zsh >> ~/.zshrc",
+            "avst completion fish > ~/.config/fish/completions/avst.fish",
+        ),
     ),
     "quickstart": Command(
         "scenes, cold start, GRPO, table and plot on a tiny model, in minutes on two cores",
