@@ -119,6 +119,11 @@ def lora_config(
 
 
 def _config(path: str, revision: str | None) -> Any:
+    if not Path(path).is_dir() and (
+        path.count("/") != 1 or path.startswith((".", "~", "/")) or Path(path).parent.is_dir()
+    ):
+        # not OWNER/NAME: asked for it, the Hub would be tried for half a minute
+        raise AvstError(f"model.path {path}: no checkpoint there (no such folder)")
     try:
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
