@@ -56,7 +56,7 @@ def offered(programs: Path, line: str) -> list[str]:
         ("avst train --re", ["--resume"], ["--seed"]),
         ("avst train recipes/quick", ["recipes/quickstart.yaml"], []),
         ("avst train recipes/quickstart.yaml grpo.learning", ["grpo.learning_rate="], ["media.fps="]),
-        ("avst train recipes/quickstart.yaml seed=1 model.fee", ["model.feature_cache="], []),
+        ("avst train recipes/quickstart.yaml seed=1 model.fea", ["model.feature_cache="], []),
         ("avst sft recipes/quickstart.yaml sft.max_st", ["sft.max_steps="], []),
         ("avst synth out --difficulty m", ["medium"], ["easy"]),
     ],

@@ -1,4 +1,4 @@
-"""avst completion SHELL: what the shell reads, once, so that the TAB key asks avst itself (by argcomplete).
+"""avst completion SHELL: what the shell reads, once, so that the TAB key asks avst itself (by argcomplete). Recipe keys are offered before the first option only.
 
 Options come from the real parsers, recipe keys from the recipe's own dataclasses: nothing has to be written down twice.
 """

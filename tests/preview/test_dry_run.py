@@ -83,7 +83,7 @@ def test_a_question_by_its_id_and_a_wrong_one(world: Path, tmp_path: Path, capsy
     _, said = dry_run(world, tmp_path, "--question", wanted)
     assert [look["id"] for look in said["questions"]] == [wanted]
     assert cli.main(["dry-run", str(world / "r.yaml"), "--question", wanted[:-1] + "9"]) == 1
-    assert wanted in capsys.readouterr().err  # the nearest id is offered
+    assert f'did you mean "{wanted[:-1]}' in capsys.readouterr().err
 
 
 def test_a_forward_and_backward_is_measured(world: Path, tmp_path: Path) -> None:
