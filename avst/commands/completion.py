@@ -1,6 +1,7 @@
-"""avst completion SHELL: what the shell reads, once, so that the TAB key asks avst itself (by argcomplete). Recipe keys are offered before the first option only.
+"""avst completion SHELL: what the shell reads, once, so that the TAB key asks avst itself (by argcomplete).
 
 Options come from the real parsers, recipe keys from the recipe's own dataclasses: nothing has to be written down twice.
+Recipe keys are offered before the first option only: behind one, argparse takes them for finished.
 """
 
 from __future__ import annotations
