@@ -20,9 +20,9 @@ SECTIONS = {
 }
 
 
-def recipe_files(prefix: str, **_: Any) -> list[str]:
+def recipe_files(prefix: str, **rest: Any) -> list[str]:
     """Recipes and folders below what was typed; recipes/ where nothing was."""
-    folder, _, _ = prefix.rpartition("/")
+    folder = prefix.rpartition("/")[0]
     here = Path(folder or ("/" if prefix.startswith("/") else "."))
     if not here.is_dir():
         return []
@@ -32,9 +32,9 @@ def recipe_files(prefix: str, **_: Any) -> list[str]:
     return [name for name in found if name.startswith(prefix)]
 
 
-def recipe_keys(prefix: str, **_: Any) -> list[str]:
+def recipe_keys(prefix: str, **rest: Any) -> list[str]:
     """`media.fps=` and its like; behind the sign the values, where a key has a few of its own."""
-    key, equals, _ = prefix.partition("=")
+    key, equals = prefix.partition("=")[:2]
     if equals:
         return [f"{key}={value}" for name, hint in keys() if name == key for value in values(hint)]
     return [f"{name}=" for name, _ in keys() if name.startswith(prefix)]
