@@ -16,7 +16,7 @@ from avst.errors import AvstError
 from avst.media import MediaSettings
 from avst.models.families import Family, unwrapped
 from avst.models.feature_store import FeatureStore
-from avst.models.loading import load, lora_config
+from avst.models.loading import load, load_sketch, lora_config
 from avst.plugins import load_specs
 from avst.prompt import PromptBuilder, audio_clock_of
 from avst.scoring import Scorer
@@ -59,6 +59,18 @@ def policy(recipe: Recipe, checkpoint: str | Path | None = None) -> Policy:
         processor, family, recipe.prompt.max_text_tokens, recipe.prompt.system, audio_clock_of(model.config)
     )
     return Policy(model, processor, family, prompts, adapters)
+
+
+def sketch(recipe: Recipe, checkpoint: str | Path | None = None) -> Policy:
+    """The recipe's model without its weights: all that prompts and estimates need, in seconds and little memory."""
+    chosen = recipe.model
+    path = checkpoint if checkpoint is not None else chosen.path
+    revision = chosen.revision if checkpoint is None else None
+    model, processor, family = load_sketch(path, dtype=chosen.dtype, freeze=chosen.freeze, revision=revision)
+    prompts = PromptBuilder(
+        processor, family, recipe.prompt.max_text_tokens, recipe.prompt.system, audio_clock_of(model.config)
+    )
+    return Policy(model, processor, family, prompts, None)
 
 
 def questions(recipe: Recipe, split: str) -> list[Question]:

@@ -1,7 +1,8 @@
 """`avst COMMAND …`: finds the command, runs it, turns a user's mistake into one line.
 
 Only the module of the command that was asked for is imported, so that `avst --help` needs neither torch nor time.
-Exit status: what the command returns; 1 for an AvstError, 2 for wrong usage, 130 when interrupted.
+Exit status: what the command returns; 1 for a user's mistake, 2 for wrong usage, 70 for a bug (avst.failures), 130 when
+interrupted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from types import ModuleType
 
 from avst import __version__
 from avst.errors import AvstError
+from avst.failures import explain, wants_traceback
 from avst.nearest import did_you_mean
 
 
@@ -41,6 +43,14 @@ COMMANDS = {
         (
             "avst score --annotations QA.json --predictions answers.jsonl --out scores.json",
             "avst score --annotations QA.json --predictions answers.jsonl --out scores.json --explain",
+        ),
+    ),
+    "dry-run": Command(
+        "one question through everything without training: tokens, pictures, gold answer, memory",
+        (
+            "avst dry-run recipes/quickstart.yaml",
+            "avst dry-run recipes/avst_zero_vl_7b.yaml --n 4 --out runs/look",
+            "avst dry-run recipes/quickstart.yaml --measure grpo.num_generations=4",
         ),
     ),
     "sft": Command(
@@ -76,6 +86,18 @@ COMMANDS = {
         "the log of a run to TensorBoard, trackio or wandb, with its names, steps and times",
         ("avst log runs/quickstart/grpo --to tensorboard", "avst log runs/quickstart/grpo --to trackio --project avst"),
     ),
+    "doctor": Command(
+        "versions, GPU, decoders, extras: what is missing, and the line that mends it",
+        ("avst doctor", "avst doctor recipes/avst_zero_omni_7b.yaml", "avst doctor --json"),
+    ),
+    "completion": Command(
+        "the line that teaches a shell to complete avst's commands, options and recipe keys",
+        (
+            "avst completion bash >> ~/.bashrc",
+            "avst completion zsh >> ~/.zshrc",
+            "avst completion fish > ~/.config/fish/completions/avst.fish",
+        ),
+    ),
     "quickstart": Command(
         "scenes, cold start, GRPO, table and plot on a tiny model, in minutes on two cores",
         ("avst quickstart",),
@@ -85,28 +107,44 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the console script's entry. Returns the exit status."""
+    if "_ARGCOMPLETE" in os.environ:  # the TAB key, see avst completion
+        from avst.commands.completion import complete
+
+        complete()
     argv = list(sys.argv[1:] if argv is None else argv)
-    traceback = "--traceback" in argv
     try:
         args = parse(argv)
         return int(args.run(args) or 0)
-    except AvstError as error:
-        if traceback:
-            raise
-        print(f"avst: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        if traceback:
-            raise
-        print("avst: interrupted", file=sys.stderr)
-        return 130
     except BrokenPipeError:  # `avst score … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except KeyboardInterrupt:
+        if wants_traceback(argv):
+            raise
+        print("avst: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if wants_traceback(argv):
+            raise
+        line, status = explain(error, _asked(argv))
+        print(line, file=sys.stderr)
+        return status
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments, with `run` set to the command's function. Exits with status 2 on wrong usage."""
+    asked = _asked(argv)
+    parser, chosen = build_parser(asked)
+    if asked is not None and asked not in COMMANDS:
+        parser.error(f'unknown command "{asked}"{did_you_mean(asked, COMMANDS)}')
+    args, rest = parser.parse_known_args(argv)
+    _take_late_overrides(args, rest, chosen)
+    return args
+
+
+def build_parser(asked: str | None) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """(the parser, that of the command `asked`): only this command has its arguments, for only its module is
+    imported."""
     parser = argparse.ArgumentParser(
         prog="avst",
         description="GRPO for audio-visual Video-LLMs: what sounds, when and where.",
@@ -117,9 +155,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"avst {__version__}")
     _add_traceback(parser)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    asked = next((word for word in argv if not word.startswith("-")), None)
-    if asked is not None and asked not in COMMANDS:
-        parser.error(f'unknown command "{asked}"{did_you_mean(asked, COMMANDS)}')
     chosen = parser
     for name, command in COMMANDS.items():
         child = subparsers.add_parser(
@@ -136,14 +171,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             module.add_arguments(child)
             child.set_defaults(run=module.run)
             _add_traceback(child)
-    args, rest = parser.parse_known_args(argv)
-    _take_late_overrides(args, rest, chosen)
-    return args
+    return parser, chosen
+
+
+def _asked(argv: Sequence[str]) -> str | None:
+    """The command's name in a command line."""
+    return next((word for word in argv if not word.startswith("-")), None)
 
 
 def load_command(name: str) -> ModuleType:
     """The module avst.commands.<name>."""
-    module = f"avst.commands.{name}"
+    module = f"avst.commands.{name.replace('-', '_')}"
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

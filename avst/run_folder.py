@@ -26,6 +26,7 @@ import yaml
 from avst.config import Recipe, recipe_values
 from avst.durable import append_line, json_safe, read_lines, replacing, write_atomically
 from avst.errors import AvstError
+from avst.failures import keep_tracebacks_in
 from avst.provenance import git_state, versions
 from avst.secrets import BLOT, words_without_secrets
 
@@ -63,6 +64,7 @@ class RunFolder:
             )
         except OSError as error:
             raise AvstError(f"{folder.path}: the run's folder cannot be written: {error}") from error
+        keep_tracebacks_in(folder.path)
         return folder
 
     def log(self, row: Mapping[str, Any]) -> None:

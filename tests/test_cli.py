@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from avst import __version__, cli
+from avst import __version__, cli, failures
 from avst.commands.recipe_arguments import add_recipe_arguments, recipe_from
 from avst.errors import AvstError
 
@@ -92,10 +93,54 @@ def test_a_users_mistake_is_one_line_and_status_1(command: Any, capsys: pytest.C
     assert (captured.out, captured.err) == ("", "avst: error: a.json: question 3: no answer\n")
 
 
-def test_a_bug_keeps_its_traceback(command: Any) -> None:
-    command(raising(ZeroDivisionError()))
-    with pytest.raises(ZeroDivisionError):
+def test_a_bug_is_one_line_and_keeps_its_traceback_in_a_file(
+    command: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failures, "_kept_in", [tmp_path])
+    command(raising(ZeroDivisionError("of nothing")))
+    assert cli.main(["score"]) == 70
+    (log,) = tmp_path.glob("avst-score-*.log")
+    assert "ZeroDivisionError: of nothing" in log.read_text()
+    assert "in raising" in log.read_text() or "in run" in log.read_text()
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert line.startswith("avst: unexpected ZeroDivisionError: of nothing (a bug: please report it;")
+    assert str(log) in line
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (PermissionError(13, "Permission denied", "a.json"), "a.json: Permission denied; check who owns the file"),
+        (OSError(28, "No space left on device", "runs/x"), "runs/x: No space left on device; free some space"),
+        (MemoryError(), "not enough memory (no message); make the step smaller"),
+        (RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory: you tried"), "not enough memory"),
+        (ModuleNotFoundError("No module named 'zzz'", name="zzz"), "the package zzz is not installed; `avst doctor`"),
+    ],
+)
+def test_what_the_machine_lacks_is_no_bug(
+    command: Any, capsys: pytest.CaptureFixture[str], error: Exception, says: str
+) -> None:
+    command(raising(error))
+    assert cli.main(["train"]) == 1
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert line.startswith("avst: error: ")
+    assert says in line
+
+
+def test_traceback_by_environment(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVST_TRACEBACK", "1")
+    command(raising(AvstError("x")))
+    with pytest.raises(AvstError):
         cli.main(["score"])
+
+
+@pytest.mark.parametrize("option", ["--model", "--checkpoint"])
+def test_a_checkpoint_goes_by_either_name(option: str) -> None:
+    assert cli.parse(["train", "r.yaml", option, "runs/a"]).model == "runs/a"
+    assert cli.parse(["sft", "r.yaml", option, "runs/a"]).model == "runs/a"
+    assert cli.parse(["eval", "r.yaml", option, "one=runs/a", option, "runs/b"]).checkpoint == ["one=runs/a", "runs/b"]
 
 
 @pytest.mark.parametrize("argv", [["--traceback", "score"], ["score", "--traceback"]])

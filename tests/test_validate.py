@@ -90,6 +90,12 @@ CHANGES: list[tuple[Callable[[Any], object], tuple[str, str, str]]] = [
     (lambda d: d[0].pop("duration"), ("wrong_type", "street", "duration")),
     (lambda d: d[0]["annotation"].append("x"), ("wrong_type", "street/2", "annotation")),
     (lambda d: d[0]["annotation"][0].update({"AV Temporal": []}), ("unknown_field", "street/0", "AV Temporal")),
+    (lambda d: d[0]["annotation"][0].update({"temporal": []}), ("unknown_field", "street/0", "temporal")),
+    (
+        lambda d: d[0]["annotation"][0].update({"Spatio-temporal": None}),
+        ("unknown_field", "street/0", "Spatio-temporal"),
+    ),
+    (lambda d: d[0]["annotation"][0].update(sounds=[{"Q": "?"}]), ("unknown_field", "street/0", "sounds")),
     (lambda d: d[0].update(video_name="../street"), ("unsafe_name", "entry 0", "video_name")),
     (lambda d: d.append(d[0]), ("duplicate_video", "street", "video_name")),
     (lambda d: _temporal(d)[1].update(Q=""), ("no_text", GULL, "Q")),

@@ -18,6 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--checkpoint",
+        "--model",
+        dest="checkpoint",
         action="append",
         default=[],
         metavar="[NAME=]PATH",

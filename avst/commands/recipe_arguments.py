@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 
+from avst.commands.completions import recipe_files, recipe_keys
 from avst.config import Recipe, load_recipe
 
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """RECIPE [key=value ...]."""
-    parser.add_argument("recipe", metavar="RECIPE", help="a recipe file, such as recipes/quickstart.yaml")
-    parser.add_argument(
+    recipe = parser.add_argument("recipe", metavar="RECIPE", help="a recipe file, such as recipes/quickstart.yaml")
+    recipe.completer = recipe_files  # type: ignore[attr-defined]
+    keys = parser.add_argument(
         "overrides",
         nargs="*",
         metavar="key=value",
         help="override a key of the recipe, such as grpo.learning_rate=1e-6",
     )
+    keys.completer = recipe_keys  # type: ignore[attr-defined]
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +30,17 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="seed of data order, sampling and initialisation")
     parser.add_argument(
         "--overwrite", action="store_true", help="delete the run that is in the output folder, and start afresh"
+    )
+
+
+def add_start(parser: argparse.ArgumentParser) -> None:
+    """--model PATH: what to start from. `avst eval` calls the same thing --checkpoint, so both take either name."""
+    parser.add_argument(
+        "--model",
+        "--checkpoint",
+        dest="model",
+        metavar="PATH",
+        help="start from this checkpoint instead of the recipe's model.path",
     )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from avst.commands.recipe_arguments import add_recipe_arguments, recipe_from
+from avst.commands.recipe_arguments import add_recipe_arguments, add_start, recipe_from
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe_arguments(parser)
-    parser.add_argument("--model", metavar="PATH", help="start from this checkpoint instead of the recipe's model.path")
+    add_start(parser)
 
 
 def run(args: argparse.Namespace) -> int:

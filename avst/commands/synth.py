@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio-rate", type=int, help="Hz")
     scenes = parser.add_argument_group("scenes")
     scenes.add_argument("--n", type=int, help="clips (default 200)")
-    scenes.add_argument("--eval", type=int, help="how many of them go into annotations_eval.json (default a fifth)")
+    scenes.add_argument(
+        "--eval", type=int, help="how many of them go into annotations_eval.json (default a fifth, at least one)"
+    )
     scenes.add_argument("--difficulty", choices=("quickstart", "easy", "medium", "hard"), help="default easy")
     scenes.add_argument("--duration", dest="duration_s", type=_range(float), metavar="S[-S]", help="seconds")
     scenes.add_argument("--resolutions", type=_sizes, metavar="WxH,…", help="even sides; one is drawn for each clip")

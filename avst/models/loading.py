@@ -65,6 +65,23 @@ def load(
     return model, processor, family_of(config)
 
 
+def load_sketch(
+    path: str | Path, *, dtype: str = "auto", freeze: Sequence[str] = (), revision: str | None = None
+) -> tuple[PreTrainedModel, ProcessorMixin, Family]:
+    """As `load`, with a model that has shapes and no weights (on torch's meta device): for prompts and for counting."""
+    adapters = Path(path) / "adapter_config.json"
+    base = _adapter_base(adapters) if adapters.is_file() else str(path)
+    revision = revision if base == str(path) else None
+    config = _config(base, revision)
+    family = family_of(config)
+    wanted = DTYPES.get(dtype) or getattr(config, "dtype", None) or torch.float32
+    thinker = getattr(config, "thinker_config", config)  # an Omni checkpoint's config holds the talker's too
+    with torch.device("meta"):
+        model = model_class(config)._from_config(thinker, dtype=wanted)
+    freeze_towers(model, freeze)
+    return model, AutoProcessor.from_pretrained(base, revision=revision, trust_remote_code=False), family
+
+
 def restore_weights(model: PreTrainedModel, checkpoint: str | Path) -> None:
     """Put a checkpoint's weights into `model`, every one of them.
 
@@ -102,6 +119,11 @@ def lora_config(
 
 
 def _config(path: str, revision: str | None) -> Any:
+    if not Path(path).is_dir() and (
+        path.count("/") != 1 or path.startswith((".", "~", "/")) or Path(path).parent.is_dir()
+    ):
+        # not OWNER/NAME: asked for it, the Hub would be tried for half a minute
+        raise AvstError(f"model.path {path}: no checkpoint there (no such folder)")
     try:
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     except (OSError, ValueError) as error:

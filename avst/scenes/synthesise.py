@@ -62,12 +62,13 @@ def synthesise(
 ) -> Synthesised:
     """Writes n clips into out/videos and out/annotations_train.json and _eval.json (the last n_eval clips).
 
-    n_eval: a fifth of n by default.  Clip i depends on (settings, seed, i) alone, so a longer set begins with
-    the shorter one. Raises AvstError for settings, a folder or a clip that will not do; the clips and annotations of
-    what was written before stay, and the same call again goes on from there.
+    n_eval: a fifth of n by default, at least one where there are two.  Clip i depends on (settings, seed, i) alone, so
+    a longer set begins with the shorter one. Raises AvstError for settings, a folder or a clip that will not do; the
+    clips and annotations of what was written before stay, and the same call again goes on from there.
     """
     check_settings(settings)
-    n_eval = n // 5 if n_eval is None else n_eval
+    if n_eval is None:
+        n_eval = max(n // 5, 1) if n > 1 else 0
     if n < 1 or seed < 0 or not 0 <= n_eval <= n:
         raise AvstError(f"synth: wants n >= 1, seed >= 0 and 0 <= eval <= n, not n {n}, seed {seed}, eval {n_eval}")
     began, out = time.perf_counter(), Path(out)

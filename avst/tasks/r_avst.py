@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,8 +174,8 @@ def _questions(raw: dict[str, Any], name: str, duration_s: float, report: Report
         for key, items in event.items():
             task = TASK_KEYS.get(key)
             if task is None:
-                if isinstance(items, list):
-                    _check_unknown_key(key, where, report)
+                if items is None or isinstance(items, list | dict):
+                    _check_unknown_key(key, items, where, report)
             elif not isinstance(items, list):
                 report("wrong_type", where, key, f"must be a list of questions, {_is(items)}")
             else:
@@ -184,12 +185,29 @@ def _questions(raw: dict[str, Any], name: str, duration_s: float, report: Report
                         yield question
 
 
-def _check_unknown_key(key: str, where: str, report: Report) -> None:
-    """Further keys are the user's own, but a list that is nearly called a task would lose its questions in silence."""
-    near = difflib.get_close_matches(key.lower(), [known.lower() for known in TASK_KEYS], n=1, cutoff=0.6)
-    if near:
-        meant = next(known for known in TASK_KEYS if known.lower() == near[0])
+def _check_unknown_key(key: str, items: Any, where: str, report: Report) -> None:
+    """Further keys are the user's own, but what is nearly called a task, has a word of a task's name in its own, or
+    holds questions, would lose them in silence, or lose them once there are any."""
+    meant = _task_key_meant(key)
+    holds_questions = isinstance(items, list) and any(
+        isinstance(item, dict) and {"Q", "A"} & set(item) for item in items
+    )
+    if meant is not None:
         report("unknown_field", where, key, f'is not a known task: did you mean "{meant}"?')
+    elif holds_questions:
+        report("unknown_field", where, key, f"holds questions, but is not a known task: {', '.join(TASK_KEYS)}")
+
+
+def _task_key_meant(key: str) -> str | None:
+    """The task that a key probably names. Example: _task_key_meant("temporal") == "AV Temporal Reasoning"."""
+    words = set(re.findall(r"[a-z]+", key.lower()))
+    if words & {"spatio", "spatiotemporal"} or {"temporal", "spatial"} <= words:
+        return "AV ST Reasoning"
+    for known, task in TASK_KEYS.items():
+        if task in words:
+            return known
+    near = difflib.get_close_matches(key.lower(), [known.lower() for known in TASK_KEYS], n=1, cutoff=0.6)
+    return next((known for known in TASK_KEYS if near and known.lower() == near[0]), None)
 
 
 def _question(

@@ -108,6 +108,12 @@ def test_a_folder_of_other_clips_is_left_alone(tmp_path: Path) -> None:
         synthesise(tmp_path / "c", 1, 0, TINY, n_eval=0)
 
 
+@pytest.mark.parametrize(("n", "held_out"), [(1, 0), (2, 1), (3, 1), (10, 2)])
+def test_a_fifth_is_held_out_and_never_none_of_two(tmp_path: Path, n: int, held_out: int) -> None:
+    made = synthesise(tmp_path, n, 0, TINY)
+    assert made.n_clips == {"train": n - held_out, "eval": held_out}
+
+
 @pytest.mark.parametrize(("n", "n_eval", "seed"), [(0, 0, 0), (3, 4, 0), (3, -1, 0), (3, 1, -1)])
 def test_counts_that_cannot_be_are_refused(tmp_path: Path, n: int, n_eval: int, seed: int) -> None:
     with pytest.raises(AvstError, match="synth"):

@@ -1,0 +1,97 @@
+"""An exception -> what the command line says about it, in one line, and the exit status.
+
+AvstError is a mistake in the input and says itself what to do. A full disk, a file that may not be read and too little
+memory are nobody's bug either: they get a line with what mends them. Everything else is a bug of avst or of a library:
+its traceback is kept in a file, and the line names the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from avst.errors import AvstError
+
+USER, BUG = 1, 70  # 70: EX_SOFTWARE of sysexits.h
+
+_MENDS = {
+    errno.ENOSPC: "free some space, or write elsewhere (--output-dir, media.cache_dir, model.feature_cache)",
+    errno.EDQUOT: "the disk quota is used up: delete something, or write elsewhere (--output-dir, media.cache_dir)",
+    errno.EACCES: "check who owns the file and its permissions, or name another place",
+    errno.EPERM: "check who owns the file and its permissions, or name another place",
+    errno.EROFS: "the file system is read-only: name another place",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a part of the path is a file: check the path",
+    errno.EISDIR: "a folder stands where a file is wanted: name the file",
+    errno.EEXIST: "something of that name is there already: name another place",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), or use fewer loader workers",
+    errno.EIO: "the disk or the network file system fails: try again, or copy the data elsewhere",
+    errno.ENOMEM: "the machine has too little memory: see `avst dry-run RECIPE` for what a step needs",
+}
+
+_MEMORY = (
+    "make the step smaller: fewer answers a micro-batch (per_device_train_batch_size), smaller clips "
+    "(media.total_pixels, media.max_frames), gradient_checkpointing, model.lora; `avst dry-run RECIPE` estimates it"
+)
+
+_kept_in: list[Path] = []
+
+
+def keep_tracebacks_in(folder: Path) -> None:
+    """The folder of the run that has begun: a bug's traceback belongs beside its logs."""
+    _kept_in.append(folder)
+
+
+def wants_traceback(argv: Sequence[str]) -> bool:
+    """`--traceback`, or AVST_TRACEBACK set to anything but 0."""
+    return "--traceback" in argv or os.environ.get("AVST_TRACEBACK", "0") not in ("", "0")
+
+
+def explain(error: Exception, command: str | None) -> tuple[str, int]:
+    """(the line to print, the exit status). Writes the traceback of a bug to a file, and says to which."""
+    if isinstance(error, AvstError):
+        return f"avst: error: {error}", USER
+    if _out_of_memory(error):
+        return f"avst: error: not enough memory ({_line(error)}); {_MEMORY}", USER
+    if isinstance(error, OSError) and error.errno in _MENDS:
+        where = "".join(f"{name}: " for name in (error.filename,) if name is not None)
+        return f"avst: error: {where}{error.strerror or error}; {_MENDS[error.errno]}", USER
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("avst"):
+        return f"avst: error: the package {error.name} is not installed; `avst doctor` says what mends it", USER
+    kept = _keep(error, command)
+    said = f"the traceback is in {kept}" if kept is not None else "run it again with --traceback"
+    return f"avst: unexpected {type(error).__name__}: {_line(error)} (a bug: please report it; {said})", BUG
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    """Python's, CUDA's and the CPU allocator's ways of saying so; torch is not imported to find out."""
+    if error is None:
+        return False
+    names = {cls.__name__ for cls in type(error).__mro__}
+    if names & {"MemoryError", "OutOfMemoryError"}:
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or "no message"
+    return text if len(text) <= 300 else text[:299] + "…"
+
+
+def _keep(error: BaseException, command: str | None) -> Path | None:
+    """Where the traceback was written: the run's folder, else the folder for temporary files, else nowhere."""
+    name = f"avst-{command or 'command'}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    text = "".join(traceback.format_exception(error))
+    for folder in (*reversed(_kept_in), Path(tempfile.gettempdir())):
+        try:
+            path = folder / name
+            path.write_text(text, encoding="utf-8")
+            return path
+        except OSError:
+            continue
+    return None
