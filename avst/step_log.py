@@ -74,6 +74,7 @@ def completion_rows(step: int, groups: list[Group]) -> list[dict[str, Any]]:
             "advantage": group.advantages[i],
             "truncated": group.truncated[i],
             "n_tokens": len(group.completion_ids[i]),
+            "space": [*group.prompt.space.source, *group.prompt.space.model],
         }
         for group in groups
         for i in range(len(group.texts))
