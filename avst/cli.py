@@ -69,7 +69,6 @@ COMMANDS = {
         "greedy answers for a split, and the tables of the paper",
         ("avst eval recipes/quickstart.yaml --checkpoint runs/quickstart/grpo/final",),
     ),
-<<<<<<< HEAD
     "ablate": Command(
         "train and evaluate a recipe without some of its parts, or with others, over seeds: one table, one plot",
         (
@@ -97,14 +96,14 @@ COMMANDS = {
             "avst completion bash >> ~/.bashrc",
             "avst completion zsh >> ~/.zshrc",
             "avst completion fish > ~/.config/fish/completions/avst.fish",
-=======
+        ),
+    ),
     "report": Command(
         "a page to open in a browser: curves, tables, and every answer over its video",
         (
             "avst report runs/quickstart/grpo",
             "avst report runs/new --compare runs/old --out runs/new_and_old",
             "avst report runs/quickstart/grpo --serve --port 8710",
->>>>>>> 63f935d (Report: what the page is made of, and a server with ranges)
         ),
     ),
     "quickstart": Command(

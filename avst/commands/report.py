@@ -10,7 +10,7 @@ from avst.errors import AvstError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="a run's folder; with --serve also a report's folder, served as it is")
+    add("folder", type=Path, metavar="RUN", help="a run's folder; with --serve also a report's folder, served as it is")
     add("--out", type=Path, metavar="DIR", help="where the report goes (default: RUN/report)")
     add("--compare", type=Path, metavar="OTHER", help="a second run, side by side with the first")
     add("--eval", type=Path, action="append", default=[], metavar="DIR", help="further evaluations of this run")
@@ -40,10 +40,10 @@ def run(args: argparse.Namespace) -> int:
     from avst.report.serve import serve
     from avst.report.write import read_mark
 
-    if read_mark(args.run) is not None and not (args.run / "run.json").exists():
+    if read_mark(args.folder) is not None and not (args.folder / "run.json").exists():
         if not args.serve:
-            raise AvstError(f"{args.run}: is a report already; open {args.run / 'index.html'}, or add --serve")
-        serve(args.run, args.port)
+            raise AvstError(f"{args.folder}: is a report already; open {args.folder / 'index.html'}, or add --serve")
+        serve(args.folder, args.port)
         return 0
     from avst.report.build import Options, build_report
 
@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
         reasons=not args.no_reasons,
         overwrite=args.overwrite,
     )
-    out = args.out if args.out is not None else args.run / "report"
-    print(f"report  {build_report(args.run, out, options)}")
+    out = args.out if args.out is not None else args.folder / "report"
+    print(f"report  {build_report(args.folder, out, options)}")
     if args.serve:
         serve(out, args.port)
     return 0
