@@ -42,7 +42,8 @@
     const values = lines.flatMap((l) => l.values).filter((v) => v !== null && v !== undefined);
     let [low, high] = values.length ? [Math.min(...values), Math.max(...values)] : [0, 1];
     if (fixed) { low = Math.min(low, fixed[0]); high = Math.max(high, fixed[1]); }
-    if (high - low < 1e-12) { low -= Math.abs(low) * 0.1 || 0.5; high += Math.abs(high) * 0.1 || 0.5; }
+    if (low === 0 && high === 0) high = 1;
+    if (high - low < 1e-12) { low -= Math.abs(low) * 0.1; high += Math.abs(high) * 0.1; }
     return [low, high];
   }
 
@@ -56,7 +57,7 @@
     const smooth = lines.map((l) => avst.smooth(l.values, options.window));
     const items = lines.map((l) => {
       const value = avst.el("span", { class: "value" });
-      legend.append(avst.el("span", { class: `key ${l.color}${l.dashed ? " dashed" : ""}` }, avst.el("i", {}), l.name, value));
+      legend.append(avst.el("span", { class: `key ${l.color}${l.dashed ? " dashed" : ""}` }, lines.length > 1 ? [avst.el("i", {}), l.name] : null, value));
       return value;
     });
     const all = [...new Set(lines.flatMap((l) => l.steps))].sort((a, b) => a - b);

@@ -4,9 +4,10 @@
 (() => {
   avst.makeChoices = (index) => {
     const run = (set) => (index.runs.length > 1 ? `${index.runs[set.run].name}: ` : "");
+    const again = (i) => index.questions.some((row) => row[4].filter(([set]) => set === i).length > 1);
     avst.choices = index.sets.flatMap((set, i) => set.kind === "training"
-      ? [{ key: `${i}l`, set: i, pick: "last", run: set.run, label: `${run(set)}training, last group` },
-        { key: `${i}f`, set: i, pick: "first", run: set.run, label: `${run(set)}training, first group` }]
+      ? [{ key: `${i}l`, set: i, pick: "last", run: set.run, label: `${run(set)}training${again(i) ? ", last group" : ""}` },
+        again(i) && { key: `${i}f`, set: i, pick: "first", run: set.run, label: `${run(set)}training, first group` }].filter(Boolean)
       : [{ key: `${i}`, set: i, pick: "last", run: set.run, label: `${run(set)}${set.split === "eval" ? "held out" : set.split}, ${set.name}` }]);
   };
 

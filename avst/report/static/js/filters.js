@@ -69,13 +69,14 @@
     avst.replace(avst.byId("filters"),
       avst.el("div", { class: "pair" },
         select("Answers (A)", options, avst.state.a, (v) => avst.go({ a: v, c: null, sa: null }), "choice-a"),
-        select("beside (B)", [["", "nothing"], ...options], avst.state.b || "", (v) => avst.go({ b: v || null, d: null, sb: null }), "choice-b")),
+        select("Beside (B)", [["", "nothing"], ...options], avst.state.b || "", (v) => avst.go({ b: v || null, d: null, sb: null }), "choice-b")),
       avst.el("input", { type: "search", id: "search", placeholder: "Search questions and answers  ( / )", "aria-label": "Search questions and answers", autocomplete: "off", spellcheck: "false", oninput: (e) => search(e.target.value) }),
       avst.el("div", { class: "chips", role: "group", "aria-label": "Task" }, chips),
+      avst.el("details", { class: "more", open: innerWidth > 820 && innerHeight > 700 }, avst.el("summary", {}, "Sort and filter"),
       avst.el("div", { class: "pair" },
         select("Sort by", SORTS, chosen.sort, (v) => set("sort", v), "sort"),
         select("Groups", [["all", "all"], ["spread", "with spread"], ["flat", "flat"]], chosen.spread, (v) => set("spread", v), "spread")),
-      avst.el("div", { class: "range" }, avst.el("span", {}, "Mean reward"), number("least", "least"), "to", number("most", "most")),
+      avst.el("div", { class: "range" }, avst.el("span", {}, "Mean reward"), number("least", "least"), "to", number("most", "most"))),
       avst.el("p", { class: "found", id: "found", role: "status" }));
   };
 })();

@@ -43,14 +43,12 @@
       .filter(([found]) => found.length).map(([found, options]) => avst.chart(found, options));
   }
 
-  function drawCurves(box, curves, runs) {
-    const rewards = rewardCharts(curves, runs), health = healthCharts(curves, runs);
-    if (!rewards.length && !health.length) {
-      avst.replace(box, avst.el("p", { class: "empty" }, "No curves: metrics.jsonl of this run has no figures over steps."));
-      return;
-    }
-    avst.replace(box, avst.el("div", { class: "charts" }, rewards),
-      health.length ? avst.el("details", { open: innerWidth > 900 }, avst.el("summary", {}, "The run's health"), avst.el("div", { class: "charts small" }, health)) : null);
+  function drawCurves(box, health, curves, runs) {
+    const rewards = rewardCharts(curves, runs), others = healthCharts(curves, runs);
+    avst.replace(box, rewards.length ? avst.el("div", { class: "charts" }, rewards)
+      : avst.el("p", { class: "empty" }, "No curves: metrics.jsonl of this run has no rewards over steps."));
+    avst.replace(health, others);
+    health.closest("details").hidden = !others.length;
   }
 
   function smoothing(curves, redraw) {
@@ -78,8 +76,8 @@
     const root = avst.byId("overview");
     if (root.childElementCount) return;
     const [curves, tables] = await Promise.all([avst.get("curves"), avst.get("tables")]);
-    const box = avst.el("div", {});
-    const redraw = () => drawCurves(box, curves, index.runs);
+    const box = avst.el("div", {}), health = avst.el("div", { class: "charts small" });
+    const redraw = () => drawCurves(box, health, curves, index.runs);
     const notes = [...index.notes, ...index.runs.flatMap((r) => r.notes.map((n) => (index.runs.length > 1 ? `${r.name}: ${n}` : n)))];
     const slider = smoothing(curves, redraw);
     avst.replace(root,
@@ -88,7 +86,8 @@
       avst.el("section", { class: "card" }, avst.el("div", { class: "head" }, avst.el("h2", {}, "Rewards over the run"), slider), weights(index), box),
       avst.el("h2", {}, tables.length > 1 || tables.length === 0 ? "Evaluations" : "Before and after"),
       tables.length ? avst.el("div", { class: index.runs.length > 1 ? "beside" : "" }, avst.tables(tables, index.runs))
-        : avst.el("p", { class: "empty" }, "No evaluation of this run was found. `avst eval` makes one; --eval names one elsewhere."));
+        : avst.el("p", { class: "empty" }, "No evaluation of this run was found. `avst eval` makes one; --eval names one elsewhere."),
+      avst.el("details", { class: "card", open: true }, avst.el("summary", {}, "The run's health"), health));
     redraw();
   };
 })();

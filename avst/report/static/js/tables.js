@@ -34,7 +34,7 @@
         avst.el("caption", {}, avst.el("span", { class: `dot ${part.task}` }), part.title,
           avst.el("small", {}, `${part.table}, ${avst.plural(part.n, "question")}`)),
         avst.el("thead", {}, avst.el("tr", {}, avst.el("th", { scope: "col" }, avst.el("span", { class: "away" }, "answers")),
-          part.figures.map((f) => avst.el("th", { scope: "col" }, f.replaceAll("_", " "))))),
+          part.figures.map((f) => avst.el("th", { scope: "col" }, f)))),
         avst.el("tbody", {}, rows)));
   }
 

@@ -42,11 +42,14 @@
     const short = row.name.length > 13 ? `${row.name.slice(0, 12)}…` : row.name;
     const parts = [avst.svg("text", { class: `label ${row.who}`, x: LABEL - 8, y: y + (row.cells ? 9.5 : 12.5), "text-anchor": "end" }, avst.svg("title", {}, row.name), short || "(no name)")];
     if (row.cells) {
-      for (const [t, iou] of row.cells) {
-        const cell = avst.svg("rect", { class: "cell", x: x(Math.max(t - 0.5, 0)) + 0.5, y, width: Math.max(x(t + 0.5) - x(Math.max(t - 0.5, 0)) - 1, 2), height: CELL - 2, rx: 1.5 }, avst.svg("title", {}, `second ${t}: IoU ${avst.number(iou)}`));
+      row.cells.forEach(([t, iou], i) => {
+        // half a second to both sides, or half the way to the neighbour where seconds are written more closely
+        const from = Math.max(t - 0.5, 0, i ? (row.cells[i - 1][0] + t) / 2 : 0);
+        const to = Math.min(t + 0.5, i + 1 < row.cells.length ? (row.cells[i + 1][0] + t) / 2 : Infinity);
+        const cell = avst.svg("rect", { class: "cell", x: x(from) + 0.5, y, width: Math.max(x(to) - x(from) - 1, 2), height: CELL - 2, rx: 1.5 }, avst.svg("title", {}, `second ${t}: IoU ${avst.number(iou)}`));
         cell.style.setProperty("--iou", iou);
         parts.push(cell);
-      }
+      });
       return parts;
     }
     parts.push(avst.svg("rect", { class: "rail", x: LABEL, y: y + 1, width: width - LABEL - RIGHT, height: ROW - 4, rx: 2 }));
