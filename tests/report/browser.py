@@ -111,7 +111,7 @@ class Browser:
         """Go to a page and wait until it says that it is ready."""
         self.call("Page.navigate", url="about:blank")
         self.call("Page.navigate", url=url.resolve().as_uri() if isinstance(url, Path) else url)
-        self.until("document.documentElement.dataset.ready === 'yes'")
+        self.until("document.documentElement?.dataset.ready === 'yes'")
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page; a promise is waited for."""

@@ -55,9 +55,16 @@
     const plot = avst.el("div", { class: "plot", tabindex: 0, role: "img", "aria-label": `${options.title} over steps; arrow keys read values` });
     box.append(avst.el("figcaption", { title: options.hint }, avst.el("b", {}, options.title), at), plot, legend);
     const smooth = lines.map((l) => avst.smooth(l.values, options.window));
+    // two runs share an entry: "all 1.30 / 1.11", the solid line's value before the dashed one's
+    const entries = new Map();
     const items = lines.map((l) => {
       const value = avst.el("span", { class: "value" });
-      legend.append(avst.el("span", { class: `key ${l.color}${l.dashed ? " dashed" : ""}` }, lines.length > 1 ? [avst.el("i", {}), l.name] : null, value));
+      const entry = entries.get(l.name);
+      if (entry) entry.append("/", value);
+      else {
+        entries.set(l.name, avst.el("span", { class: `key ${l.color}` }, options.single ? null : [avst.el("i", {}), l.name], value));
+        legend.append(entries.get(l.name));
+      }
       return value;
     });
     const all = [...new Set(lines.flatMap((l) => l.steps))].sort((a, b) => a - b);

@@ -21,7 +21,12 @@
   // What the address leaves open, or gets wrong.
   function settle() {
     const changes = {};
-    if (!avst.choice(avst.state.a)) changes.a = avst.choices[0]?.key ?? null;
+    if (!avst.choice(avst.state.a)) {
+      const asked = index.questions[avst.state.q]; // a link to a question alone shows answers that it has
+      const answered = asked && [...avst.choices].reverse().find((c) => avst.summary(asked, c) && index.sets[c.set].kind === "eval" && c.run === 0);
+      const first = avst.choices[0];
+      changes.a = ((asked && !avst.summary(asked, first) && answered) || first)?.key ?? null;
+    }
     if (avst.state.b && !avst.choice(avst.state.b)) changes.b = null;
     if (!avst.state.a && index.runs.length > 1) changes.b = avst.partner(avst.choice(changes.a), index)?.key ?? null;
     if (Object.keys(changes).length) avst.state = { ...avst.state, ...changes };

@@ -18,33 +18,32 @@
   const has = (series, name) => series[name]?.some((v) => v !== null);
 
   // One line a task (and one for all), a run; the second run is dashed.
-  function lines(curves, runs, names) {
+  function lines(curves, names) {
     return curves.flatMap((c, r) => Object.entries(names)
       .filter(([, name]) => has(c.series, name))
       .map(([color, name]) => ({
-        name: (color === "all" ? "all" : color) + (curves.length > 1 ? `, ${runs[r].name}` : ""),
-        color, dashed: r > 0, steps: c.steps, values: c.series[name],
+        name: color, color, dashed: r > 0, steps: c.steps, values: c.series[name],
       })));
   }
 
-  function rewardCharts(curves, runs) {
+  function rewardCharts(curves) {
     const parts = new Set(curves.flatMap((c) => Object.keys(c.series)).map((n) => /^rewards\/(.+)\/mean$/.exec(n)?.[1]).filter(Boolean));
     const charts = [["Total reward", { all: "reward", ...Object.fromEntries(TASKS.map((t) => [t, `reward/${t}`])) }, null, "Weighted sum of the rewards that apply to the task."]];
     for (const part of [...parts].sort()) {
       const names = { all: `rewards/${part}/mean`, ...Object.fromEntries(TASKS.map((t) => [t, `rewards/${part}/${t}`])) };
       charts.push([part, names, [0, 1], "Before its weight."]);
     }
-    return charts.map(([title, names, range, hint]) => [lines(curves, runs, names), { title, range: range || [0, 0], hint, window }])
+    return charts.map(([title, names, range, hint]) => [lines(curves, names), { title, range: range || [0, 0], hint, window }])
       .filter(([found]) => found.length).map(([found, options]) => avst.chart(found, options));
   }
 
-  function healthCharts(curves, runs) {
-    return Object.entries(HEALTH).map(([name, [title, hint]]) => [lines(curves, runs, { all: name }), { title, hint, window }])
+  function healthCharts(curves) {
+    return Object.entries(HEALTH).map(([name, [title, hint]]) => [lines(curves, { all: name }), { title, hint, window, single: true }])
       .filter(([found]) => found.length).map(([found, options]) => avst.chart(found, options));
   }
 
-  function drawCurves(box, health, curves, runs) {
-    const rewards = rewardCharts(curves, runs), others = healthCharts(curves, runs);
+  function drawCurves(box, health, curves) {
+    const rewards = rewardCharts(curves), others = healthCharts(curves);
     avst.replace(box, rewards.length ? avst.el("div", { class: "charts" }, rewards)
       : avst.el("p", { class: "empty" }, "No curves: metrics.jsonl of this run has no rewards over steps."));
     avst.replace(health, others);
@@ -77,7 +76,7 @@
     if (root.childElementCount) return;
     const [curves, tables] = await Promise.all([avst.get("curves"), avst.get("tables")]);
     const box = avst.el("div", {}), health = avst.el("div", { class: "charts small" });
-    const redraw = () => drawCurves(box, health, curves, index.runs);
+    const redraw = () => drawCurves(box, health, curves);
     const notes = [...index.notes, ...index.runs.flatMap((r) => r.notes.map((n) => (index.runs.length > 1 ? `${r.name}: ${n}` : n)))];
     const slider = smoothing(curves, redraw);
     avst.replace(root,
@@ -85,7 +84,7 @@
       notes.length ? avst.el("ul", { class: "notes warn" }, notes.map((n) => avst.el("li", {}, n))) : null,
       avst.el("section", { class: "card" }, avst.el("div", { class: "head" }, avst.el("h2", {}, "Rewards over the run"), slider), weights(index), box),
       avst.el("h2", {}, tables.length > 1 || tables.length === 0 ? "Evaluations" : "Before and after"),
-      tables.length ? avst.el("div", { class: index.runs.length > 1 ? "beside" : "" }, avst.tables(tables, index.runs))
+      tables.length ? avst.el("div", {}, avst.tables(tables, index.runs))
         : avst.el("p", { class: "empty" }, "No evaluation of this run was found. `avst eval` makes one; --eval names one elsewhere."),
       avst.el("details", { class: "card", open: true }, avst.el("summary", {}, "The run's health"), health));
     redraw();

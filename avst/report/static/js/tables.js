@@ -39,7 +39,7 @@
   }
 
   avst.tables = (tables, runs) => tables.map((table) => avst.el("section", { class: "card" },
-    avst.el("h3", {}, runs.length > 1 ? `${runs[table.run].name}, ${table.split} questions` : `${table.split === "eval" ? "Held-out" : "Training"} questions`),
+    avst.el("h3", {}, `${table.run === null || runs.length === 1 ? "" : `${runs[table.run].name}: `}${table.split === "eval" ? "held-out" : "training"} questions`),
     table.blocks.map(block),
     table.notes.length ? avst.el("ul", { class: "notes" }, table.notes.map((n) => avst.el("li", {}, n))) : null));
 })();
