@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from avst.answer import map_boxes, parse
 from avst.media import MediaError, video_path
-from avst.metrics import QuestionResult
 from avst.progress import track
 from avst.report import figures
+from avst.report.before_after import tables
 from avst.report.collect import Entry, Group, Material, collect, in_order, space_of
 from avst.report.judging import show_gold
-from avst.report.questions import evaluated
-from avst.report.run import Evaluation, Run, open_run
+from avst.report.run import Run, open_run
 from avst.report.video import Media, Video, prepare
 from avst.report.write import copy_static, mark, put, replacing_report
-from avst.types import Answer, Question, Space
+from avst.types import Space
 
 SEARCHED = 2000  # characters of an answer that the page's search looks through
 THREADS = 2
@@ -71,7 +69,7 @@ def build_report(run: str | Path, out: str | Path, options: Options, say: Callab
         _write_videos(report, entries)
         _write_questions(report, entries)
         put(folder, "curves", [figures.curves(r.folder.metrics()) for r in runs])
-        put(folder, "tables", list(_tables(material)))
+        put(folder, "tables", list(tables(material)))
         mark(folder, paths, report.linked)
     return out / "index.html"
 
@@ -217,53 +215,3 @@ def _index(report: _Report, rows: list[list[Any]]) -> dict[str, Any]:
             f"{max(report.options.most_groups - 2, 0)} groups between (--max-groups)."
         )
     return {"runs": runs, "sets": material.sets, "questions": rows, "notes": notes, "media": report.options.media}
-
-
-# ---- tables ---------------------------------------------------------------------------------------------------------
-
-
-def _tables(material: Material) -> Iterator[dict[str, Any]]:
-    """A table a split: the evaluations are the rows. Two runs stand in one table where they answered the same
-    questions, else in one each; "run" is None or says which."""
-    for split in dict.fromkeys(e.split for run in material.runs for e in run.evaluations):
-        rows = [(i, e) for i, e in material.evaluation_of.items() if e.split == split]
-        asked = {i: _asked(material, i, rows) for i, _ in rows}
-        by_questions: dict[tuple[str, ...], list[int]] = {}
-        for i, _ in rows:
-            by_questions.setdefault(tuple(q.id for q in asked[i]), []).append(i)
-        for together in by_questions.values():
-            runs = {material.sets[i]["run"] for i in together}
-            number = runs.pop() if len(runs) == 1 else None
-            yield {"run": number, "split": split, **_table(material, together, asked[together[0]], number is None)}
-
-
-def _asked(material: Material, index: int, rows: Sequence[tuple[int, Evaluation]]) -> list[Question]:
-    """The questions of an evaluation; those of one run and split are one list, whatever is answered of it yet."""
-    number = material.sets[index]["run"]
-    mine = [e for i, e in rows if material.sets[i]["run"] == number]
-    answered = [question_id for e in mine for question_id in e.answers]
-    evaluation = material.evaluation_of[index]
-    return evaluated(
-        material.known[number], material.runs[number].recipe, evaluation.split, evaluation.asked, answered
-    )
-
-
-def _table(
-    material: Material, sets: Sequence[int], questions: Sequence[Question], name_runs: bool
-) -> dict[str, Any]:
-    results: dict[str, list[QuestionResult]] = {}
-    spaces: dict[str, Space] = {}
-    for index in sets:
-        number, evaluation = material.sets[index]["run"], material.evaluation_of[index]
-        name = f"{material.runs[number].name}: {evaluation.name}" if name_runs else evaluation.name
-        spaces |= {q.video: a.space for q in questions if (a := evaluation.answers.get(q.id)) and a.space}
-        results[name] = [_measured(material, number, q, evaluation) for q in questions]
-    return figures.table(questions, results, spaces, material.judges[material.sets[sets[0]]["run"]].words)
-
-
-def _measured(material: Material, number: int, question: Question, evaluation: Evaluation) -> QuestionResult:
-    saved = evaluation.answers.get(question.id)
-    answer = Answer()
-    if saved is not None and saved.completion is not None and saved.space is not None:
-        answer = map_boxes(parse(saved.completion, question.gold_names), saved.space.to_source)
-    return material.judges[number].measure(question, answer)

@@ -15,7 +15,6 @@ from avst.media.scan import scan
 from avst.media.source import open_media
 
 TICKS = 90000  # a second; the usual clock of video
-OPTIONS = {"preset": "veryfast", "crf": "23", "movflags": "+faststart"}
 
 
 def convert(source: str, target: str) -> None:

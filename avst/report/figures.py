@@ -1,4 +1,4 @@
-"""The figures of the overview: curves from metrics.jsonl, and the tables of the evaluations with the trivial answers."""
+"""The overview's figures: curves from metrics.jsonl, tables of the evaluations with the trivial answers."""
 
 from __future__ import annotations
 

@@ -58,9 +58,7 @@ class Judge:
     def answers(self, question: Question, texts: Sequence[str], spaces: Sequence[Space | None]) -> list[Answer]:
         """Parsed, boxes in source pixels; where a space is not known, boxes are left as written."""
         parsed = [parse(text, question.gold_names) for text in texts]
-        return [
-            a if space is None else map_boxes(a, space.to_source) for a, space in zip(parsed, spaces, strict=True)
-        ]
+        return [a if space is None else map_boxes(a, space.to_source) for a, space in zip(parsed, spaces, strict=True)]
 
     def score(self, question: Question, texts: Sequence[str], answers: Sequence[Answer], space: Space | None) -> Any:
         """One Score an answer; None where nothing may be, or can be, computed."""
@@ -91,7 +89,7 @@ class Judge:
             again = {n: v for n, v in score.rewards.items() if n in kept and not _same(v, kept[n])}
             self.different += bool(again)
         rewards = kept or (dict(score.rewards) if score is not None else {})
-        total = row["total"] if "total" in row else (score.total if score is not None else None)
+        total = row.get("total", score.total if score is not None else None)
         shown = show_answer(question, answer, self.words, boxes_unknown and question.task != "temporal")
         return shown | {
             "text": row["completion"],

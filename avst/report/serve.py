@@ -100,7 +100,7 @@ def find(root: Path, linked: dict[str, Path], url_path: str) -> Path | None:
         return None
 
 
-def byte_range(header: str | None, size: int) -> tuple[int, int] | None | bool:
+def byte_range(header: str | None, size: int) -> tuple[int, int] | bool | None:
     """(first, last) byte of a Range header, last included; None: the whole file (no header, several ranges, or one
     that makes no sense); False: it asks for what is not there (416). RFC 9110, 14.1.2."""
     found = re.fullmatch(r"bytes=\s*(\d*)-(\d*)\s*", header or "", re.ASCII | re.IGNORECASE)
@@ -159,7 +159,7 @@ class Handler(BaseHTTPRequestHandler):
     def _file(self, file: BinaryIO, ending: str, body: bool) -> None:
         stat = os.fstat(file.fileno())
         tag = f'"{stat.st_size:x}-{stat.st_mtime_ns:x}"'
-        wanted: tuple[int, int] | None | bool = None
+        wanted: tuple[int, int] | bool | None = None
         if body and self.headers.get("If-Range", tag) == tag:  # a range means nothing to HEAD
             wanted = byte_range(self.headers.get("Range"), stat.st_size)
         if wanted is False:

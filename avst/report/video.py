@@ -1,8 +1,8 @@
 """The videos of a report: linked, copied or left out; converted where no browser would play them.
 
-    link  the page refers to the file where it is, by a path relative to the report (thousands of videos cost nothing)
-    copy  the file is copied into the report, which can then be moved or sent
-    none  no picture: boxes are drawn on an empty frame
+link  the page refers to the file where it is, by a path relative to the report (thousands of videos cost nothing)
+copy  the file is copied into the report, which can then be moved or sent
+none  no picture: boxes are drawn on an empty frame
 """
 
 from __future__ import annotations

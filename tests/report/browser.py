@@ -1,4 +1,4 @@
-"""A real browser for the tests: headless Chromium, driven over its debugging pipe, with nothing but the standard library.
+"""A real browser for the tests: headless Chromium, driven over its debugging pipe by the standard library alone.
 
 The protocol is Chrome's DevTools protocol: JSON messages, each ended by a NUL, on the child's file descriptors 3 and 4.
 """

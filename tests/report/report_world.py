@@ -148,7 +148,6 @@ def shaken(q: Question, noise: float, rng: random.Random, space: Space) -> str:
     return render(map_boxes(Answer(tuple(objects)), moved), q.task, whole_pixels=True)
 
 
-
 def metrics_row(step: int, rng: random.Random) -> dict[str, Any]:
     """A line of metrics.jsonl under the names of avst.step_log."""
     rise = step / 40
