@@ -40,6 +40,8 @@ def convert(source: str, target: str) -> None:
                     last = max(last + 1, round(at * TICKS) if at is not None else last + 1)
                     _write_picture(writer, picture, frame, last, info.rotation)
                 elif sound is not None:
+                    if at is not None:
+                        frame.pts = round(at / frame.time_base)
                     for piece in resampler.resample(frame):
                         writer.mux(sound.encode(piece))
         writer.mux(picture.encode(None))
