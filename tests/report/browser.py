@@ -12,6 +12,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,6 +26,12 @@ SWITCHES = (
     *("--autoplay-policy=no-user-gesture-required", "--disable-background-networking", "--disable-component-update"),
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost",  # there is no network
 )
+
+# In the child: its two pipes become descriptors 3 and 4, whatever numbers they had.
+START = """import os, sys
+read, write = (os.dup(os.dup(os.dup(os.dup(int(fd))))) for fd in sys.argv[1:3])
+os.dup2(read, 3), os.dup2(write, 4)
+os.execv(sys.argv[3], sys.argv[3:])"""
 
 
 def executable() -> str | None:
@@ -43,7 +50,7 @@ class Browser:
         switches = [*SWITCHES, f"--user-data-dir={self.profile}", f"--window-size={width},{height}"]
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             switches.append("--no-sandbox")  # Chromium refuses its sandbox to root, which CI is
-        command = ["sh", "-c", f'exec "$@" 3<&{to_child} 4>&{from_child}', "sh", executable() or "", *switches]
+        command = [sys.executable, "-c", START, str(to_child), str(from_child), executable() or "", *switches]
         self.child = subprocess.Popen(
             [*command, "about:blank"],
             pass_fds=(to_child, from_child),
