@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup quickstart bench test test-fast lint format clean
+.PHONY: help setup browser quickstart bench test test-fast lint format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -17,13 +17,16 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
+browser:  ## install Debian's Chromium where there is none and this is root; without it the report's page is not tested
+	@sh scripts/install_browser.sh
+
 quickstart: $(READY)  ## scenes -> SFT cold start -> GRPO -> table and plot, in minutes on two cores
 	$(BIN)/avst quickstart
 
 bench: $(READY)  ## benchmarks against TRL and the plain ways: a table and runs/bench.json, about an hour
 	$(BIN)/python -m scripts.bench
 
-test: $(READY) lint  ## linters, type checker and all tests
+test: $(READY) browser lint  ## linters, type checker and all tests
 	$(BIN)/python -m pytest
 
 test-fast: $(READY)  ## tests without the slow ones
