@@ -33,6 +33,9 @@ read, write = (os.dup(os.dup(os.dup(os.dup(int(fd))))) for fd in sys.argv[1:3])
 os.dup2(read, 3), os.dup2(write, 4)
 os.execv(sys.argv[3], sys.argv[3:])"""
 
+# Keys that the browser itself acts on.
+CODES = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32}
+
 
 def executable() -> str | None:
     """The Chromium of this machine, AVST_BROWSER's before others."""
@@ -136,6 +139,22 @@ class Browser:
             time.sleep(0.05)
         return value
 
+    def place(self, selector: str) -> tuple[float, float, float, float]:
+        """(left, top, width, height) of an element in the window."""
+        found = self.run(
+            f"(() => {{ const r = document.querySelector({json.dumps(selector)})?.getBoundingClientRect();"
+            "return r ? [r.left, r.top, r.width, r.height] : null; })()"
+        )
+        assert found, f"nothing is at: {selector}"
+        return found
+
+    def set(self, selector: str, value: object) -> None:
+        """Give a field a value as a user would: its listeners are told."""
+        self.run(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.value = {json.dumps(str(value))};"
+            "for (const kind of ['input', 'change']) e.dispatchEvent(new Event(kind)); })()"
+        )
+
     def click(self, selector: str) -> None:
         """A real click in the middle of an element, brought in sight first."""
         found = self.run(
@@ -155,7 +174,7 @@ class Browser:
 
     def press(self, key: str, code: str = "", shift: bool = False) -> None:
         """A key of the keyboard. Example: press("j", "KeyJ"); press("!", "Digit1", shift=True)."""
-        one = {"key": key, "code": code, "modifiers": 8 if shift else 0}
+        one = {"key": key, "code": code, "modifiers": 8 if shift else 0, "windowsVirtualKeyCode": CODES.get(key, 0)}
         if len(key) == 1:
             one["text"] = key
         self.call("Input.dispatchKeyEvent", type="keyDown", **one)

@@ -5,6 +5,7 @@ So every reward on the page can be worked out apart from the page.
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -77,7 +78,8 @@ def make_run(
     world = World(folder, scenes, recipe)
     rng = random.Random(seed)
     for i, step in enumerate(steps):
-        rows = [row for q in world.questions("train") for row in group_rows(q, step, noise(step), rng, with_space)]
+        asked = enumerate(world.questions("train"))
+        rows = [row for n, q in asked for row in group_rows(q, step, noise(step), rng, with_space, CANARIES[n % 5])]
         run.write_completions(step, rows)
         for log in range(8):
             run.log(metrics_row(8 * i + log, rng))
@@ -102,10 +104,12 @@ def space_of(question: Question) -> Space:
     return Space((160, 120), (80, 56))
 
 
-def group_rows(q: Question, step: int, noise: float, rng: random.Random, with_space: bool) -> list[dict[str, Any]]:
-    """Six completions with rewards by the library's scorer and advantages as GRPO takes them."""
+def group_rows(
+    q: Question, step: int, noise: float, rng: random.Random, with_space: bool, last: str
+) -> list[dict[str, Any]]:
+    """Five shaken answers and a last one, with rewards by the library's scorer and advantages as GRPO takes them."""
     space = space_of(q)
-    texts = [shaken(q, noise * i / 3, rng, space) for i in range(5)] + [CANARIES[rng.randrange(len(CANARIES))]]
+    texts = [shaken(q, noise * i / 3, rng, space) for i in range(5)] + [last]
     scores = scores_of(q, texts, space)
     totals = [s.total for s in scores]
     mean = sum(totals) / len(totals)
@@ -161,3 +165,14 @@ def metrics_row(step: int, rng: random.Random) -> dict[str, Any]:
     row["rewards/spatial/mean"] = row["rewards/spatial/st"] = 0.1 + rise * rng.random()
     row["rewards/object/mean"] = row["rewards/object/spatial"] = 0.4 + 0.1 * rng.random()
     return row | {"completions/mean_length": 60 - step / 4, "frac_reward_zero_std": 0.1, "elapsed_s": step}
+
+
+def read(path: Path) -> Any:
+    """A data file as the page reads it."""
+    text = path.read_text(encoding="ascii")
+    name, _, inner = text.removeprefix("avst.put(").removesuffix(");\n").partition(", ")
+    assert (
+        json.loads(name)
+        == path.relative_to(path.parents[1 if path.parent.name == "data" else 2] / "data").with_suffix("").as_posix()
+    )
+    return json.loads(json.loads(inner))

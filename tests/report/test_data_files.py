@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from avst.report.write import script
-from tests.report.report_world import CANARIES
-from tests.report.test_judging import read
+from tests.report.report_world import CANARIES, read
 
 
 @pytest.mark.parametrize("text", [*CANARIES, "\ud800 half a pair", "\\", '"', "'", "*/ -->", "\r\n"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,10 @@ from avst.report.write import script
 from avst.types import Answer, AnswerObject, Interval, Question, Space, Track
 from avst.word_vectors import WordVectors
 from rewards.spatial import spatial_iou
-from tests.report.report_world import World, space_of
+from tests.report.report_world import World, read, space_of
 
 BOX = (10.0, 10.0, 30.0, 30.0)
 HALF = (10.0, 10.0, 20.0, 30.0)  # half of BOX
-
-
-def read(path: Path) -> Any:
-    """A data file as the page reads it."""
-    text = path.read_text(encoding="ascii")
-    name, _, inner = text.removeprefix("avst.put(").removesuffix(");\n").partition(", ")
-    assert (
-        json.loads(name)
-        == path.relative_to(path.parents[1 if path.parent.name == "data" else 2] / "data").with_suffix("").as_posix()
-    )
-    return json.loads(json.loads(inner))
 
 
 def test_seconds_are_the_terms_of_the_reward() -> None:

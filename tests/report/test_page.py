@@ -3,63 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from avst.report.build import Options, build_report
-from avst.report.serve import make_server
 from tests.report.browser import Browser
-from tests.report.report_world import CANARIES, World
-from tests.report.test_judging import read
-
-BOXES = "[...document.querySelectorAll('.stage.{0} .box.{1} .line')].map(r => ['x','y','width','height'].map(k => +r.getAttribute(k)))"
-SELECTED = "+document.querySelector('.group.a .head[aria-pressed=true]').dataset.completion"
-
-
-def number_of(report: Path, task: str, objects: int = 1) -> int:
-    """The first training question of a task with so many gold objects or more that are seen."""
-    rows = read(report / "data" / "index.js")["questions"]
-    for number in range(len(rows)):
-        record = read(report / "data" / "q" / f"{number}.js")
-        seen = [o for o in record["gold"] if any(any(e[1:]) for e in o["track"])]
-        trained = any(g["step"] is not None for g in record["groups"])
-        if record["task"] == task and trained and (task == "temporal" or len(seen) >= objects):
-            return number
-    raise LookupError(task)
-
-
-def look(browser: Browser, report: Path, number: int, more: str = "") -> dict[str, Any]:
-    """Open the page at a question; its record."""
-    browser.open(f"{(report / 'index.html').as_uri()}#questions?q={number}{more}")
-    browser.until("document.querySelectorAll('.completion').length")
-    return read(report / "data" / "q" / f"{number}.js")
-
-
-def ready_video(browser: Browser) -> None:
-    browser.until("document.querySelector('video').readyState >= 2 && !document.querySelector('video').seeking")
-
-
-def last_group(record: dict[str, Any]) -> dict[str, Any]:
-    return [g for g in record["groups"] if g["set"] == 0][-1]
-
-
-def held(track: list[list[float]], t: float) -> list[list[float]]:
-    """Boxes at time t by the rule of the reward, as [x, y, width, height]: the nearest written time, at most 0.5 s off."""
-    seen = [e for e in track if any(e[1:])]
-    near = min((abs(e[0] - t) for e in seen), default=9.0)
-    chosen = [e for e in seen if abs(abs(e[0] - t) - near) < 1e-9]
-    first = min((e[0] for e in chosen), default=0.0)
-    return [[e[1], e[2], e[3] - e[1], e[4] - e[2]] for e in chosen if e[0] == first] if near <= 0.5 else []
-
-
-def same(found: list[list[float]], wanted: list[list[float]]) -> bool:
-    return len(found) == len(wanted) and all(
-        a == pytest.approx(b, abs=1e-3) for a, b in zip(sorted(found), sorted(wanted), strict=True)
-    )
+from tests.report.page_reading import BOXES, SELECTED, held, last_group, look, number_of, ready_video, same
+from tests.report.report_world import CANARIES, World, read
 
 
 def test_a_click_on_a_completion_moves_the_boxes(browser: Browser, report: Path) -> None:
@@ -89,9 +40,7 @@ def test_a_click_on_the_timeline_sets_video_and_boxes(browser: Browser, report: 
     ready_video(browser)
     duration = browser.run("avst.clock().duration")
     answer = last_group(record)["completions"][browser.run(SELECTED)]
-    left, top, width = browser.run(
-        "(() => { const r = document.querySelector('.timeline').getBoundingClientRect(); return [r.left, r.top, r.width]; })()"
-    )
+    left, top, width, _ = browser.place(".timeline")
     drawn = set()
     for t in (0.4, 1.2, 2.1, 3.3, 4.4):
         browser.click_at(left + 92 + (width - 102) * t / duration, top + 40)
@@ -165,7 +114,8 @@ def test_the_policy_refuses_what_the_page_does_not_need(browser: Browser, report
     )
     browser.run("document.getElementById('go').click()")
     browser.run(
-        "(() => { const s = document.createElement('script'); s.textContent = 'document.title=3'; document.body.append(s); })()"
+        "(() => { const s = document.createElement('script'); s.textContent = 'document.title=3';"
+        "document.body.append(s); })()"
     )
     assert browser.run("fetch('https://example.com').then(() => 'sent', () => 'refused')") == "refused"
     assert browser.run("getComputedStyle(document.getElementById('sly')).position") == "static"
@@ -185,19 +135,13 @@ def test_filters_search_and_order(browser: Browser, report: Path, world: World) 
     assert {rows[i][1] for i, _ in browser.run(shown)} == {"st"}
     browser.click(".chip.all")
 
-    browser.run(
-        "(() => { const s = document.getElementById('sort'); s.value = 'low'; s.dispatchEvent(new Event('change')); })()"
-    )
+    browser.set("#sort", "low")
     means = [mean for _, mean in browser.run(shown)]
     assert means == sorted(means)
     assert len(set(means)) > 1
-    browser.run(
-        "(() => { const s = document.getElementById('filter-least'); s.value = '1.5'; s.dispatchEvent(new Event('input')); })()"
-    )
+    browser.set("#filter-least", 1.5)
     assert all(mean >= 1.495 for _, mean in browser.run(shown))
-    browser.run(
-        "(() => { const s = document.getElementById('filter-least'); s.value = ''; s.dispatchEvent(new Event('input')); })()"
-    )
+    browser.set("#filter-least", "")
 
     browser.press("/", "Slash")  # the search takes the keys now
     for letter in "kettle":
@@ -295,13 +239,9 @@ def test_the_overview_reads_values_at_the_pointer(browser: Browser, report: Path
     browser.open(report / "index.html")
     browser.until("document.querySelectorAll('.plot path').length")
     curves = read(report / "data" / "curves.js")[0]
-    browser.run(
-        "(() => { const s = document.querySelector('.smoothing input'); s.value = 1; s.dispatchEvent(new Event('input')); })()"
-    )
+    browser.set(".smoothing input", 1)
     browser.until("document.querySelectorAll('.plot path').length")
-    left, top, width = browser.run(
-        "(() => { const r = document.querySelector('.plot').getBoundingClientRect(); return [r.left, r.top, r.width]; })()"
-    )
+    left, top, width, _ = browser.place(".plot")
     step = curves["steps"][5]
     browser.move(left + 38 + (width - 46) * step / curves["steps"][-1], top + 50)
     assert browser.run("document.querySelector('.chart .at').textContent") == f"step {step}"
@@ -309,114 +249,3 @@ def test_the_overview_reads_values_at_the_pointer(browser: Browser, report: Path
     assert float(value) == pytest.approx(curves["series"]["reward"][5], abs=6e-4)
     tables = browser.run("[...document.querySelectorAll('table.figures tbody th')].map(t => t.textContent)")
     assert {"before", "after", "whole clip trivial", "whole frame trivial"} <= set(tables)
-
-
-@pytest.mark.parametrize("width", [360, 420, 760, 1024, 1360, 1920])
-def test_nothing_is_wider_than_the_window(browser: Browser, report: Path, width: int) -> None:
-    browser.resize(width, 800)
-    look(browser, report, number_of(report, "spatial", objects=1))
-    browser.press("c", "KeyC")
-    for key in ("o", "q"):
-        browser.press(key, f"Key{key.upper()}")
-        browser.until("document.querySelectorAll('.chart, .completion').length")
-        assert browser.run("document.documentElement.scrollWidth") <= width
-    wide = "[...document.querySelectorAll('#questions button, #questions select, #questions h2, .stage, .timeline')].filter(e => e.offsetParent && e.getBoundingClientRect().right > innerWidth + 1).length"
-    assert browser.run(wide) == 0
-
-
-def test_everything_pressable_has_a_name_and_shows_its_focus(browser: Browser, report: Path) -> None:
-    look(browser, report, number_of(report, "spatial"))
-    unnamed = "[...document.querySelectorAll('button, select, input, [tabindex=\"0\"], summary')].filter(e => !(e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.length)).map(e => e.outerHTML)"
-    assert browser.run(unnamed) == []
-    for _ in range(12):
-        browser.press("Tab", "Tab")
-        outline = browser.run(
-            "(() => { const e = document.activeElement, s = getComputedStyle(e); return e === document.body || s.outlineStyle !== 'none'; })()"
-        )
-        assert outline, browser.run("document.activeElement.outerHTML")
-
-
-def test_text_can_be_read_in_light_and_in_dark(browser: Browser, report: Path) -> None:
-    """Contrast of at least 4.5 to 1 (WCAG AA) for the colours that text is written in."""
-    browser.open(report / "index.html")
-    ratio = """(ink, paper) => { const c = document.createElement('canvas').getContext('2d');
-      const style = getComputedStyle(document.documentElement);
-      const light = (name) => { c.fillStyle = style.getPropertyValue(name); c.fillRect(0, 0, 1, 1);
-        const [r, g, b] = [...c.getImageData(0, 0, 1, 1).data].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-      const [a, b] = [light(ink), light(paper)].sort((x, y) => y - x); return (a + 0.05) / (b + 0.05); }"""
-    for dark in (False, True):
-        browser.dark(dark)
-        browser.until(f"document.documentElement.dataset.theme === '{'dark' if dark else 'light'}'")
-        pairs = [
-            (ink, paper)
-            for ink in ("--ink", "--muted", "--a", "--b", "--gold", "--up", "--down")
-            for paper in ("--panel", "--bg")
-        ]
-        pairs += [
-            ("--up", "--up-soft"),
-            ("--down", "--down-soft"),
-            ("--accent", "--accent-soft"),
-            ("--muted", "--accent-soft"),
-        ]
-        low = {
-            pair: r
-            for pair in pairs
-            if (r := browser.run(f"({ratio})({json.dumps(pair[0])}, {json.dumps(pair[1])})")) < 4.5
-        }
-        assert low == {}, dark
-
-
-def test_videos_that_moved_leave_a_page_with_boxes(browser: Browser, world: World, tmp_path: Path) -> None:
-    """Moved before the report was made, and moved after."""
-    videos = shutil.copytree(world.scenes.videos, tmp_path / "videos")
-    for gone_first in (True, False):
-        if gone_first:
-            (tmp_path / "none").mkdir()
-        options = Options(videos=tmp_path / "none" if gone_first else videos)
-        out = build_report(world.run, tmp_path / f"report{gone_first}", options, lambda line: None).parent
-        if not gone_first:
-            shutil.rmtree(videos)
-        number = number_of(out, "spatial")
-        look(browser, out, number, "&c=1")
-        message = (
-            "(() => { const m = document.querySelector('.stage .message'); return m.hidden ? '' : m.textContent; })()"
-        )
-        said = browser.until(message)
-        assert ("no such video" in said) if gone_first else ("not where it was" in said)
-        record = read(out / "data" / "q" / f"{number}.js")
-        t = browser.run("avst.clock().now()")
-        wanted = [box for o in last_group(record)["completions"][1]["objects"] for box in held(o["track"], t)]
-        browser.until("document.querySelectorAll('.box.a .line').length")
-        assert same(browser.run(BOXES.format("a", "a")), wanted)
-        browser.press("ArrowRight", "ArrowRight")
-        assert browser.run("avst.clock().now()") == pytest.approx(t + 1)
-        browser.press(" ", "Space")
-        browser.until(f"avst.clock().now() > {t + 1.2}")
-
-
-def test_a_missing_part_of_the_report_is_said(browser: Browser, report: Path, tmp_path: Path) -> None:
-    broken = shutil.copytree(report, tmp_path / "broken")
-    (broken / "data" / "q" / "9.js").unlink()
-    browser.open(f"{(broken / 'index.html').as_uri()}#questions?q=9")
-    assert "data/q/9.js is missing" in browser.until("document.querySelector('#question .empty')?.textContent")
-
-
-def test_served_it_seeks_by_ranges(browser: Browser, report: Path) -> None:
-    number = number_of(report, "st")
-    with make_server(report, 0) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
-            browser.open(f"http://localhost:{server.server_address[1]}/#questions?q={number}")
-            browser.until("document.querySelectorAll('.completion').length")
-            ready_video(browser)
-            browser.run("avst.clock().seek(4)")
-            ready_video(browser)
-            assert browser.run("document.querySelector('video').currentTime") == pytest.approx(4, abs=0.05)
-            assert browser.run("document.querySelector('video').currentSrc").startswith("http://localhost")
-            assert browser.errors == []
-        finally:
-            browser.call("Page.navigate", url="about:blank")
-            server.shutdown()
-            thread.join()

@@ -14,8 +14,7 @@ from avst.report.collect import collect
 from avst.report.run import open_run
 from avst.run_folder import RunFolder
 from avst.scenes.synthesise import Synthesised
-from tests.report.report_world import World, make_run
-from tests.report.test_judging import read
+from tests.report.report_world import World, make_run, read
 
 
 def quiet(line: str) -> None:
