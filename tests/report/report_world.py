@@ -83,8 +83,8 @@ def make_run(
         run.write_completions(step, rows)
         for log in range(8):
             run.log(metrics_row(8 * i + log, rng))
-    evaluate(world, "before", "elsewhere/final", noise(steps[0]), rng)
-    evaluate(world, "after", str(folder / "final"), noise(steps[-1]), rng)
+    evaluate(world, "before", "elsewhere/final", noise(min(steps, default=0)), rng)
+    evaluate(world, "after", str(folder / "final"), noise(max(steps, default=0)), rng)
     return world
 
 
