@@ -205,7 +205,7 @@ def test_a_link_leads_back_to_the_same_view(browser: Browser, report: Path) -> N
     assert browser.run(SELECTED) == 2
     assert browser.run("avst.state.q") == number
     browser.open(f"{(report / 'index.html').as_uri()}#questions?q=99999&a=zz&c=-3&sa=x")  # and nonsense leads somewhere
-    browser.until("document.querySelector('#question .empty, .completion')")
+    browser.until("!!document.querySelector('#question .empty, .completion')")
     assert browser.errors == []
 
 

@@ -26,7 +26,7 @@
       playing: () => (withVideo() ? !video.paused : playing),
       seek(t) {
         plain = Math.min(Math.max(t, 0), duration);
-        if (withVideo()) { asked = plain; video.currentTime = plain; } else if (video) asked = plain;
+        if (withVideo()) { asked = plain; video.currentTime = plain; } else if (video && !video.error) asked = plain;
         tell();
       },
       toggle() {

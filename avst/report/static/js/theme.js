@@ -19,7 +19,8 @@
   avst.toggleTheme = () => {
     const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
     try {
-      localStorage.setItem(KEY, next);
+      if (next === (system.matches ? "dark" : "light")) localStorage.removeItem(KEY); // the system's again
+      else localStorage.setItem(KEY, next);
     } catch {
       /* then it lasts as long as the page */
     }
