@@ -133,7 +133,7 @@ class Browser:
     def until(self, script: str, seconds: float = 60) -> Any:
         """Wait until an expression is true in the page."""
         end = time.monotonic() + seconds
-        while not (value := self.run(script)):
+        while not (value := self.run(f"((v) => v instanceof Node ? true : v)({script})")):
             if time.monotonic() > end:
                 raise TimeoutError(f"never true: {script}; errors: {self.errors}")
             time.sleep(0.05)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from avst.report.build import Options, build_report
-from avst.scenes.synthesise import Synthesised
+from avst.scenes.synthesise import Synthesised, count_questions
 from tests.report.browser import Browser
 from tests.report.report_world import CANARIES, World, group_rows, make_run, read
 
@@ -26,7 +26,7 @@ def many(scenes: Synthesised, tmp_path_factory: pytest.TempPathFactory) -> Path:
     while questions < MANY:
         for entry in entries:
             copies.append(entry | {"video_name": f"clip{len(copies):04d}"})
-            questions += sum(len(items) for event in entry["annotation"] for items in event.values())
+            questions += count_questions(entry)
     (folder / "annotations_train.json").write_text(json.dumps(copies))
     named = {"train": folder / "annotations_train.json", "eval": scenes.annotations["eval"]}
     world = make_run(folder / "run", replace(scenes, annotations=named), steps=())
