@@ -43,7 +43,7 @@ def test_a_click_on_the_timeline_sets_video_and_boxes(browser: Browser, report: 
     left, top, width, _ = browser.place(".timeline")
     drawn = set()
     for t in (0.4, 1.2, 2.1, 3.3, 4.4):
-        browser.click_at(left + 92 + (width - 102) * t / duration, top + 40)
+        browser.click_at(left + 92 + (width - 102) * t / duration, top + 46)
         ready_video(browser)
         now = browser.run("avst.clock().now()")
         assert now == pytest.approx(t, abs=0.05)

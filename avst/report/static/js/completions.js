@@ -22,7 +22,7 @@
 
   function advantage(value) {
     if (value === null || value === undefined) return null;
-    const cls = value > 1e-9 ? "up" : value < -1e-9 ? "down" : "";
+    const cls = value >= 0.005 ? "up" : value <= -0.005 ? "down" : "";
     return avst.el("span", { class: `advantage ${cls}`, title: "advantage: how far above its siblings" }, avst.number(value, 2, true));
   }
 

@@ -2,7 +2,7 @@
 // Gold and predicted intervals over the sound's waveform; a click or the arrow keys set the time.
 
 (() => {
-  const LABEL = 92, RIGHT = 10, AXIS = 18, WAVE = 46, ROW = 18, CELL = 12, GAP = 3, MOST = 6;
+  const LABEL = 92, RIGHT = 10, AXIS = 24, WAVE = 46, ROW = 18, CELL = 12, GAP = 3, MOST = 6;
 
   function axis(duration) {
     const step = [0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600].find((s) => duration / s <= 12) || 1200;
@@ -85,7 +85,7 @@
         parts.push(...drawRow(row, x, y, width));
         y += (row.cells ? CELL : ROW) + 1;
       }
-      const grid = axis(clock.duration).map((t) => [avst.svg("line", { class: "grid", x1: x(t), x2: x(t), y1: AXIS - 4, y2: y }), avst.svg("text", { class: "axis", x: x(t), y: 11, "text-anchor": "middle" }, String(Number(t.toFixed(1))))]);
+      const grid = axis(clock.duration).map((t) => [avst.svg("line", { class: "grid", x1: x(t), x2: x(t), y1: AXIS - 2, y2: y }), avst.svg("text", { class: "axis", x: x(t), y: 11, "text-anchor": "middle" }, String(Number(t.toFixed(1))))]);
       cursor = avst.svg("line", { class: "cursor", y1: AXIS - 6, y2: y });
       head = avst.svg("circle", { class: "head", r: 4, cy: AXIS - 6 });
       avst.replace(node, avst.svg("svg", { width, height: y + 2, "aria-hidden": "true" }, grid, parts, cursor, head));
