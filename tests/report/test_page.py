@@ -22,7 +22,7 @@ def test_a_click_on_a_completion_moves_the_boxes(browser: Browser, report: Path)
         first, abs=0.05
     )  # it opens where there is something to see
     gold = [box for o in record["gold"] for box in held(o["track"], first)]
-    seen = []
+    seen, scored = [], 0
     for i in (1, 3, 4):
         browser.click(f".group.a [data-completion='{i}']")
         assert browser.run(SELECTED) == i
@@ -30,8 +30,13 @@ def test_a_click_on_a_completion_moves_the_boxes(browser: Browser, report: Path)
         assert same(boxes, [box for o in answers[i]["objects"] for box in held(o["track"], first)])
         assert same(browser.run(BOXES.format("a", "gold")), gold)
         seen.append(boxes)
+        ious = {f"{iou:.2f}" for _, t, _, iou in answers[i]["seconds"] if abs(t - first) <= 0.5}
+        tags = browser.run("[...document.querySelectorAll('.box.a text')].map(t => t.textContent.split('  ')[1])")
+        assert {tag for tag in tags if tag} <= ious
+        scored += len([tag for tag in tags if tag])
         assert browser.run("document.querySelector('.completion.open pre').textContent") == answers[i]["text"]
     assert seen[0] != seen[1] != seen[2]
+    assert scored
     assert browser.errors == []
 
 

@@ -35,7 +35,7 @@
     const line = rect("line");
     line.dataset.who = who;
     line.dataset.t = t;
-    const size = 12 * scale, pad = 3 * scale, wide = Math.min(name.length, 28) * size * 0.66 + 2 * pad, high = size + 2 * pad;
+    const size = 12 * scale, pad = 3 * scale, wide = Math.min(name.length, 28) * size * 0.63 + 2 * pad, high = size + 2 * pad;
     const text = name.length > 28 ? `${name.slice(0, 27)}…` : name;
     // gold is named above its box, an answer below, so that the two names of one thing do not cover each other
     const above = who === "gold";
@@ -57,7 +57,7 @@
     for (const one of answer?.objects || []) {
       for (const found of avst.boxesAt(one.track, t, avst.between)) {
         const second = answer.seconds.find(([j, , at]) => j === one.gold && at === found.t);
-        nodes.push(drawn(found, who, second ? `${one.name}  ${avst.number(second[2])}` : one.name, scale, place));
+        nodes.push(drawn(found, who, second ? `${one.name}  ${avst.number(second[3])}` : one.name, scale, place));
       }
     }
     avst.replace(layer, nodes);
