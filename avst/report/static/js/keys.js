@@ -78,7 +78,7 @@
   // Typing, choosing in a select and pressing a focused button keep their own keys.
   function taken(e) {
     const at = e.target;
-    if (at.closest("dialog")) return true;
+    if (avst.byId("keys").open) return true; // the focus may still be in a dialog that has just closed
     if (at.matches("input, textarea, select")) {
       if (e.key === "Escape") at.blur();
       return true;
