@@ -34,6 +34,7 @@ CANARIES = (
 RECIPE = """\
 name: shaken
 model: {path: nowhere}
+word_vectors: {path: equal_names}
 data: {train: %(train)s, eval: %(eval)s, videos: %(videos)s}
 media: {min_pixels: 3136, max_pixels: 50176}
 grpo: {num_generations: 6, per_device_train_batch_size: 6}
