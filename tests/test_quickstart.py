@@ -20,7 +20,6 @@ def test_every_stage_runs_and_leaves_its_results(tmp_path: Path, capsys: pytest.
             str(out),
             "--clips",
             "14",
-            "sft.max_steps=2",
             "grpo.max_steps=2",
             "grpo.logging_steps=1",
             "eval.max_new_tokens=24",
@@ -28,7 +27,7 @@ def test_every_stage_runs_and_leaves_its_results(tmp_path: Path, capsys: pytest.
     )
     printed = capsys.readouterr().out
     assert status == 0
-    for name in ("whole clip", "whole frame", "cold start", "after GRPO", "m_tIoU", "m_vIoU"):
+    for name in ("whole clip", "whole frame", "before", "after GRPO", "m_tIoU", "m_vIoU"):
         assert name in printed
     rows = [json.loads(line) for line in (out / "grpo" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "reward" in row] == [1, 2]

@@ -134,7 +134,7 @@ def _train(plan: Plan, cell: Cell, record: dict[str, Any], say: Say) -> None:
     _note(cell, record, stage="training")
     checkpoint = newest_checkpoint(cell.folder)
     say(f"training{f' from {checkpoint.name}' if checkpoint else ''}, log in {cell.folder / 'log.txt'}")
-    words = ["train", plan.recipe_file, *plan.training_overrides(cell)]
+    words = [cell.variant.command, plan.recipe_file, *plan.training_overrides(cell)]
     words += ["--output-dir", str(cell.folder), "--seed", str(cell.seed)]
     words += ["--resume", str(checkpoint)] if checkpoint else []
     _call(plan, "training", words, cell.folder / "log.txt")

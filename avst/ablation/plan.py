@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from avst.config import Recipe, load_recipe, recipe_values
 from avst.config.yaml_file import parse_value
@@ -29,7 +29,8 @@ _WEIGHT = re.compile(r"rewards\.(?P<reward>[A-Za-z_]\w*)\.weight")
 @dataclass(frozen=True)
 class Variant:
     """One row of the table. overrides: key=value beyond those of the command line;  changed: the keys that are set, ()
-    for the full recipe;  same_as: another row with the same recipe, which is then not run twice.
+    for the full recipe;  same_as: another row with the same recipe, which is then not run twice;  command: what trains
+    its cells.
 
     Example: Variant("rewards.object.weight=0", ('rewards.object.weight={"spatial": 0}',), ("rewards.object.weight",))
     """
@@ -38,6 +39,7 @@ class Variant:
     overrides: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     same_as: str | None = None
+    command: Literal["train", "sft"] = "train"
 
     @property
     def folder(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from avst.ablation.plan import FULL, Plan
 from avst.config import load_recipe

@@ -45,8 +45,7 @@ def as_lines(table: Table, minutes: Mapping[str, float]) -> list[list[str]]:
         found = [table.get((row, task, figure)) for task, figure in COLUMNS]
         if row in trivial:
             found = [
-                cell if TRIVIAL_OF[figure] == row else None
-                for cell, (_, figure) in zip(found, COLUMNS, strict=True)
+                cell if TRIVIAL_OF[figure] == row else None for cell, (_, figure) in zip(found, COLUMNS, strict=True)
             ]
         time = f"{minutes[row]:.1f}" if row in minutes else ""
         lines.append([TITLES.get(row, row), time, *(_shown(cell) for cell in found)])
