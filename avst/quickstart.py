@@ -59,6 +59,7 @@ def quickstart(recipe: Recipe, out: Path, clips: int = 350, say: Callable[[str],
     say(f"tables               {out / 'eval'}")
     say(f"every answer         {out / 'grpo' / 'completions'}")
     say(f"the model            {final}")
+    say(f"all of it as a page  avst report {out / 'grpo'}")
     return final
 
 
