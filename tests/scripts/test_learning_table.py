@@ -1,10 +1,11 @@
-"""The learning table's controls: totals dealt out at random, and clips with another sound."""
+"""The learning table: its cells, its figures, and its controls (totals dealt out at random, another sound)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from avst.answer import parse
 from avst.media import MediaSettings, load_clip
@@ -17,6 +18,8 @@ from avst.tasks.r_avst import load_annotations
 from avst.word_vectors import WordVectors
 from scripts.learning_table.controls import shuffled
 from scripts.learning_table.other_sound import write_clips
+from scripts.learning_table.plan import learning_plan, make_clips
+from scripts.learning_table.summary import as_lines, as_markdown, by_cell, skill
 
 TEXTS = [
     "<answer><object>dog</object><when>[1.0, 3.0]</when></answer>",
@@ -68,3 +71,47 @@ def test_pictures_stay_and_sounds_go_or_change(tmp_path: Path) -> None:
         likeness = [np.corrcoef(clip.audio.ravel(), other.audio.ravel())[0, 1] for other in clips["as it is"]]
         assert int(np.argmax(likeness)) == (i + 1) % 3
         assert max(likeness) > 0.9
+
+
+def record(row: str, task: str, figure: str, mean: float, sd: float | None = None) -> dict[str, object]:
+    return {"row": row, "task": task, "figure": figure, "mean": mean, "sd": sd}
+
+
+def test_the_table_shows_means_spreads_and_what_is_won_over_the_trivial_answer() -> None:
+    table = by_cell(
+        [
+            record("full", "temporal", "m_tIoU", 70.0, 1.25),
+            record("untrained", "temporal", "m_tIoU", 55.0),
+            record("whole clip", "temporal", "m_tIoU", 25.0),
+            record("whole frame", "temporal", "m_tIoU", 1.0),  # not this figure's trivial answer
+        ]
+    )
+    assert skill(table, "full", "temporal", "m_tIoU") == pytest.approx(60.0)  # 45 of the 75 that are left
+    assert skill(table, "full", "spatial", "m_vIoU") is None
+    head, *lines = as_lines(table, {"full": 5.04})
+    column = head.index("temporal m_tIoU")
+    assert [(line[0], line[1], line[column]) for line in lines] == [
+        ("SFT only", "", "55.0"),
+        ("  skill", "", "40"),
+        ("GRPO", "5.0", "70.0 ±1.2"),
+        ("  skill", "", "60"),
+        ("whole clip", "", "25.0"),
+        ("whole frame", "", ""),
+    ]
+    assert as_markdown([head, *lines]).splitlines()[2].startswith("| SFT only |  | 55.0 |")
+
+
+def test_its_cells_are_the_ablations_sft_for_as_long_and_the_control(tmp_path: Path) -> None:
+    scenes = make_clips(tmp_path / "scenes", 3, 2, 1)
+    assert scenes.n_clips == {"train": 3, "eval": 2}
+    plan = learning_plan(scenes, tmp_path, seeds=2, sft_steps=7, overrides=["grpo.max_steps=1"])
+    names = ["full", *(f"without {name}" for name in ("temporal", "spatial", "object", "format"))]
+    assert [variant.name for variant in plan.variants] == [*names, "SFT continued", "shuffled rewards"]
+    cells = {(cell.variant.name, cell.seed): cell for cell in plan.cells}
+    assert {seed for _, seed in cells} == {0, 1}
+    continued = cells["SFT continued", 1]
+    assert continued.variant.command == "sft"
+    assert plan.cell_recipe(continued).sft["max_steps"] == 7
+    assert set(plan.cell_recipe(cells["shuffled rewards", 0]).rewards) == {"shuffled"}
+    assert set(plan.cell_recipe(cells["without object", 0]).rewards) == {"format", "temporal", "spatial"}
+    assert plan.cell_recipe(cells["full", 0]).grpo["max_steps"] == 1
