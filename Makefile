@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 browser:  ## install Debian's Chromium where there is none and this is root; without it the report's page is not tested
 	@sh scripts/install_browser.sh
 
-quickstart: $(READY)  ## scenes -> SFT cold start -> GRPO -> table and plot, in minutes on two cores
+quickstart: $(READY)  ## scenes -> GRPO from the packaged policy -> table and plot, in minutes on two cores
 	$(BIN)/avst quickstart
 
 bench: $(READY)  ## benchmarks against TRL and the plain ways: a table and runs/bench.json, about an hour

@@ -107,7 +107,7 @@ COMMANDS = {
         ),
     ),
     "quickstart": Command(
-        "scenes, cold start, GRPO, table and plot on a tiny model, in minutes on two cores",
+        "scenes, GRPO from the packaged policy, table and plot, in minutes on two cores",
         ("avst quickstart",),
     ),
 }

@@ -11,7 +11,7 @@ if [ -n "${AVST_NO_BROWSER:-}" ] || [ "$(id -u)" != 0 ] || ! command -v apt-get 
 fi
 log=$(mktemp)
 echo "installing Debian's chromium for the tests of the report's page (AVST_NO_BROWSER=1 leaves them out)" >&2
-if ! { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium fonts-dejavu-core; } >"$log" 2>&1; then
+if ! { timeout 120 apt-get update && DEBIAN_FRONTEND=noninteractive timeout 600 apt-get install -y --no-install-recommends chromium fonts-dejavu-core; } >"$log" 2>&1; then
     tail -n 5 "$log" >&2
     echo "chromium could not be installed: the tests of the report's page will be skipped" >&2
 fi

@@ -49,7 +49,7 @@ def gold_boxes(scene: Scene) -> list[tuple[str, float, tuple[float, ...]]]:
 @pytest.mark.parametrize("difficulty", ["quickstart", "easy", "medium"])
 def test_the_colour_fills_the_gold_box_and_stays_inside_it(difficulty: str, tmp_path: Path) -> None:
     checked = 0
-    for index in range(6):
+    for index in range(8):
         scene = plan_scene(make_settings(difficulty, n_silent=(0, 0), n_sounding=(1, 1), bearings=False), 7, index)
         clip = rendered(scene, tmp_path / f"{index}.mp4")
         for name, time, box in gold_boxes(scene):
