@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, PreTrainedModel, ProcessorMixin
 from transformers.utils.logging import disable_progress_bar
 
@@ -55,7 +56,12 @@ def load(
             bnb_4bit_compute_dtype=torch.bfloat16,
             llm_int8_skip_modules=["visual", "audio_tower", "lm_head"],
         )
-    model = model_class(config).from_pretrained(base, **options)
+    try:
+        model = model_class(config).from_pretrained(base, **options)
+    except (OSError, SafetensorError) as error:
+        raise AvstError(
+            f"model.path {base}: its weights cannot be read: {' '.join(str(error).split())[:200]}"
+        ) from error
     understand_groups(model, attention)
     freeze_towers(model, freeze)
     processor = AutoProcessor.from_pretrained(base, revision=revision, trust_remote_code=False)

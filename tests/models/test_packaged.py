@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 
 from avst.checkpoint_digest import checkpoint_digest
 from avst.config import load_recipe
+from avst.errors import AvstError
 from avst.metrics import measure
 from avst.models.loading import load
 from avst.models.packaged import PACKAGED, packaged
@@ -55,3 +60,13 @@ def test_it_answers_better_than_the_trivial_answers() -> None:
     assert mean(results, "tiou") > mean(trivial[WHOLE_CLIP], "tiou") + 0.15
     assert mean(results, "viou") > mean(trivial[WHOLE_FRAME], "viou")
     assert mean(results, "object_accuracy") > mean(trivial[FREQUENT_NAME], "object_accuracy") + 0.2
+
+
+@pytest.mark.parametrize("weights", [None, b"no safetensors at all"], ids=["absent", "damaged"])
+def test_a_folder_whose_weights_cannot_be_read_is_one_line(weights: bytes | None, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(PACKAGED["avst/tiny-omni"], folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    if weights is not None:
+        (folder / "model.safetensors").write_bytes(weights)
+    with pytest.raises(AvstError, match="its weights cannot be read"):
+        load(folder)
