@@ -132,7 +132,8 @@ def run_cell(plan: Plan, cell: Cell, same: dict[str, Any], say: Say) -> State:
 
 def _train(plan: Plan, cell: Cell, record: dict[str, Any], say: Say) -> None:
     _note(cell, record, stage="training")
-    checkpoint = newest_checkpoint(cell.folder)
+    # avst sft cannot go on from a checkpoint: such a cell begins anew
+    checkpoint = newest_checkpoint(cell.folder) if cell.variant.command == "train" else None
     say(f"training{f' from {checkpoint.name}' if checkpoint else ''}, log in {cell.folder / 'log.txt'}")
     words = [cell.variant.command, plan.recipe_file, *plan.training_overrides(cell)]
     words += ["--output-dir", str(cell.folder), "--seed", str(cell.seed)]
@@ -150,10 +151,12 @@ def _evaluate(plan: Plan, cell: Cell, record: dict[str, Any], say: Say) -> None:
     if record.get("evaluated") == settings:
         _note(cell, record, stage="finished")
         return
+    others = "evaluated" in record  # answers to other questions, or of other lengths
     _note(cell, record, stage="evaluating")
     say("evaluating")
     words = ["eval", plan.recipe_file, *plan.evaluation_overrides(cell)]
     words += ["--checkpoint", f"{ROW}={cell.folder / 'final'}", "--out", str(cell.folder / "eval")]
+    words += ["--overwrite"] if others else []
     _call(plan, "evaluation", words, cell.folder / "log.txt")
     _note(cell, record, stage="finished", evaluated=settings)
 

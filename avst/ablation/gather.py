@@ -8,7 +8,7 @@ from pathlib import Path
 
 from avst import tables
 from avst.ablation import table as ablation_table
-from avst.ablation.cell import ROW, START, State, state
+from avst.ablation.cell import ROW, START, State, evaluation, known, state
 from avst.ablation.effects import effects
 from avst.ablation.plan import FULL, Plan, Variant
 from avst.ablation.plot import plot_effects
@@ -29,7 +29,11 @@ def gather(plan: Plan, split: str) -> AblationTable:
     questions = split_questions(plan.recipe, split)
     vectors = plan.recipe.word_vectors
     words = WordVectors.load(vectors.path, vectors.tau, vectors.mapped)
+    settings = evaluation(plan)
     states = {cell.name: state(cell) for cell in plan.cells}
+    for cell in plan.cells:
+        if states[cell.name].stage == "finished" and known(cell).get("evaluated") != settings:
+            states[cell.name] = State("evaluated with other settings")
     spaces: dict[str, Space] = {}
     rows: dict[str, BySeed] = {variant.name: {} for variant in plan.variants}
     for cell in plan.cells:

@@ -192,7 +192,7 @@ def _told_apart(plan: Plan, variants: Sequence[Variant]) -> Iterator[Variant]:
     folders: dict[str, str] = {}
     for variant in variants:
         where = Cell(variant, plan.seeds[0], plan.out / variant.folder)
-        key = json.dumps(trained(plan.cell_recipe(where)), sort_keys=True)
+        key = json.dumps([variant.command, _numbers_alike(trained(plan.cell_recipe(where)))], sort_keys=True)
         if key in seen:
             if variant.name != seen[key]:
                 yield replace(variant, same_as=seen[key])
@@ -202,6 +202,15 @@ def _told_apart(plan: Plan, variants: Sequence[Variant]) -> Iterator[Variant]:
             raise AvstError(f"{variant.name} and {folders[variant.folder.lower()]} would be kept in one folder")
         folders[variant.folder.lower()] = variant.name
         yield variant
+
+
+def _numbers_alike(value: Any) -> Any:
+    """0 and 0.0 are the same setting."""
+    if isinstance(value, Mapping):
+        return {key: _numbers_alike(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_numbers_alike(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _seeds(text: str, first: int) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from avst.doctor.check import Check
 from avst.doctor.machine import GB, disk
 from avst.doctor.packages import EXTRAS, version
 from avst.errors import AvstError
+from avst.models.packaged import packaged
 
 SECTION = "recipe"
 LOGGERS = ("trackio", "wandb")
@@ -35,7 +36,7 @@ def _bad(name: str, found: str, mend: str = "") -> Check:
 
 
 def _model(recipe: Recipe) -> Iterator[Check]:
-    path = Path(recipe.model.path)
+    path = Path(packaged(recipe.model.path))
     name = "model.path"
     if not path.is_dir():
         yield _hub_model(recipe)

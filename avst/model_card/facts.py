@@ -15,6 +15,7 @@ from avst.checkpoint_digest import checkpoint_digest
 from avst.config import Recipe, recipe_values
 from avst.durable import file_digest
 from avst.errors import AvstError
+from avst.models.packaged import PACKAGED
 from avst.run_folder import RunFolder, masked
 
 _HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -37,8 +38,9 @@ class Facts:
 
     @property
     def hub_base(self) -> str | None:
-        """The base as the Hub knows it; a folder of this machine is no name there."""
-        return self.base if _HUB_NAME.fullmatch(self.base) and not Path(self.base).exists() else None
+        """The base as the Hub knows it; a folder of this machine is no name there, nor is a model in avst itself."""
+        here = self.base in PACKAGED or Path(self.base).exists()
+        return self.base if _HUB_NAME.fullmatch(self.base) and not here else None
 
 
 def facts_of(recipe: Recipe, command: str, checkpoint: str | Path | None) -> Facts:

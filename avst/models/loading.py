@@ -64,7 +64,7 @@ def load(
         ) from error
     understand_groups(model, attention)
     freeze_towers(model, freeze)
-    processor = AutoProcessor.from_pretrained(base, revision=revision, trust_remote_code=False)
+    processor = _processor(base, revision)
     if adapters.is_file():
         # peft's default would freeze them: a run that goes on from adapters would then train nothing, and not say so
         return PeftModel.from_pretrained(model, str(path), is_trainable=True), processor, family_of(config)
@@ -75,6 +75,7 @@ def load_sketch(
     path: str | Path, *, dtype: str = "auto", freeze: Sequence[str] = (), revision: str | None = None
 ) -> tuple[PreTrainedModel, ProcessorMixin, Family]:
     """As `load`, with a model that has shapes and no weights (on torch's meta device): for prompts and for counting."""
+    path = packaged(path)
     adapters = Path(path) / "adapter_config.json"
     base = _adapter_base(adapters) if adapters.is_file() else str(path)
     revision = revision if base == str(path) else None
@@ -85,7 +86,7 @@ def load_sketch(
     with torch.device("meta"):
         model = model_class(config)._from_config(thinker, dtype=wanted)
     freeze_towers(model, freeze)
-    return model, AutoProcessor.from_pretrained(base, revision=revision, trust_remote_code=False), family
+    return model, _processor(base, revision), family
 
 
 def restore_weights(model: PreTrainedModel, checkpoint: str | Path) -> None:
@@ -138,5 +139,15 @@ def _config(path: str, revision: str | None) -> Any:
     return config
 
 
+def _processor(base: str, revision: str | None) -> ProcessorMixin:
+    try:
+        return AutoProcessor.from_pretrained(base, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise AvstError(f"model.path {base}: no processor there ({str(error).splitlines()[0]})") from error
+
+
 def _adapter_base(path: Path) -> str:
-    return json.loads(path.read_text())["base_model_name_or_path"]
+    try:
+        return str(packaged(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AvstError(f"{path}: does not say which model these adapters are for ({error})") from error

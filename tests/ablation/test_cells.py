@@ -148,3 +148,20 @@ def test_a_cell_that_another_process_works_on_is_left_to_it(place: Path) -> None
         fcntl.flock(file, fcntl.LOCK_EX)
         assert not run_all(plan)
     assert [words[0] for words in calls(place)] == ["eval"]  # the untrained model's
+
+
+def test_other_settings_of_the_evaluation_answer_anew(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Answers to other questions are neither mixed into the table nor left in the way of new ones."""
+    words = ["ablate", str(place / "base.yaml"), "--drop", "temporal", "--out", str(place / "out")]
+    words += ["--launcher", " ".join(launcher(place))]
+    assert main(words) == 0
+    other = [*words, "eval.max_questions=4"]
+    main([*other, "--table-only"])
+    assert "full/seed_0: evaluated with other settings" in capsys.readouterr().out
+    assert ("full", "temporal", "m_tIoU") not in records(place)
+    before = len(calls(place))
+    assert main(other) == 0
+    new = calls(place)[before:]
+    assert [w[0] for w in new] == ["eval"] * 3  # the untrained model and two cells; nothing is trained
+    assert [("--overwrite" in w) for w in new] == [False, True, True]
+    assert ("full", "temporal", "m_tIoU") in records(place)

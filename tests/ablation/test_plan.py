@@ -129,3 +129,8 @@ def test_commands_are_whole_lines_and_name_the_same_cells(
     assert lines[-1].endswith("--table-only")
     assert main(["ablate", *words, "--list"]) == 0
     assert capsys.readouterr().out.count("not begun") == 8
+
+
+def test_a_value_that_is_the_recipes_own_is_not_trained_twice_however_it_is_written(recipe: Path) -> None:
+    plan = make_plan(recipe, ["grpo.beta=0.0"], [], ["grpo.beta=0,0.5"])
+    assert [v.same_as for v in plan.variants] == [None, FULL, None]

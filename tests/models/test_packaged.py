@@ -11,9 +11,11 @@ import torch
 
 from avst.checkpoint_digest import checkpoint_digest
 from avst.config import load_recipe
+from avst.doctor.recipe import check_recipe
 from avst.errors import AvstError
 from avst.metrics import measure
-from avst.models.loading import load
+from avst.model_card.facts import Facts
+from avst.models.loading import load, load_sketch
 from avst.models.packaged import PACKAGED, packaged
 from avst.prompt import PromptBuilder, audio_clock_of
 from avst.rollout import Sampling, end_tokens, rollout
@@ -70,3 +72,24 @@ def test_a_folder_whose_weights_cannot_be_read_is_one_line(weights: bytes | None
         (folder / "model.safetensors").write_bytes(weights)
     with pytest.raises(AvstError, match="its weights cannot be read"):
         load(folder)
+
+
+def test_every_way_to_load_knows_its_name(tmp_path: Path) -> None:
+    """The weights, the sketch that `avst dry-run` counts with, adapters upon it, `avst doctor`, and a card's base."""
+    whole = load("avst/tiny-omni", dtype="float32")[0]
+    sketch = load_sketch("avst/tiny-omni", dtype="float32")[0]
+    assert [(n, p.shape) for n, p in sketch.named_parameters()] == [(n, p.shape) for n, p in whole.named_parameters()]
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "avst/tiny-omni"}')
+    assert load_sketch(tmp_path, dtype="float32")[0].config.text_config.hidden_size == 128
+    checks = {check.name: check for check in check_recipe(load_recipe("recipes/quickstart.yaml"))}
+    assert checks["model.path"].state == "ok"
+    assert Facts("train", "avst/tiny-omni", "", {}, {}, {}).hub_base is None
+    assert Facts("train", "Qwen/Qwen2.5-Omni-7B", "", {}, {}, {}).hub_base == "Qwen/Qwen2.5-Omni-7B"
+
+
+def test_a_folder_without_processor_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(PACKAGED["avst/tiny-omni"], folder, ignore=shutil.ignore_patterns("*processor*", "tokenizer*"))
+    for read in (load, load_sketch):
+        with pytest.raises(AvstError, match="no processor there"):
+            read(folder, dtype="float32")
