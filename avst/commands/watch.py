@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from avst.errors import AvstError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -17,14 +19,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Keys: n and p (or right and left) for another question of the step, q to end. No terminal: as --once."""
+    """Keys: n and p (or right and left) for another question of the step, q to end. No terminal: as --once.
+
+    Exit status 1 where --once finds no run. Raises AvstError for what can never be one."""
+    folder: Path = args.run_folder
+    if folder.exists() and not folder.is_dir():
+        raise AvstError(f"{folder}: is a file; a run is a folder")
+    runs = sorted(path.parent for path in folder.glob("*/run.json")) if not (folder / "run.json").exists() else []
+    if runs:
+        raise AvstError(f"{folder}: holds runs and is none; did you mean {runs[-1]}?")
     from rich.console import Console
 
     from avst.watch.live import show_once, watch
 
     console = Console()
     if args.once or not console.is_terminal:
-        show_once(args.run_folder, console)
-    else:
-        watch(args.run_folder, console, max(args.every, 0.1))
+        show_once(folder, console)
+        return 0 if (folder / "run.json").exists() else 1
+    watch(folder, console, max(args.every, 0.1))
     return 0

@@ -19,6 +19,7 @@ from avst.durable import write_atomically
 from avst.errors import AvstError
 from avst.model_card import render
 from avst.model_card.facts import Facts, facts_of, newest_figures, newest_start
+from avst.processes import processes
 from avst.run_folder import RunFolder
 from avst.tables import Comparison, as_records
 
@@ -34,6 +35,8 @@ class CardWriter(TrainerCallback):
     def __init__(self, recipe: Recipe, command: str, checkpoint: str | Path | None, folder: RunFolder) -> None:
         self.folder = folder
         self.facts: Facts | None = None
+        if not processes().is_main_process:  # the others would hash the weights and read the data for nothing
+            return
         try:
             self.facts = facts_of(recipe, command, checkpoint)
         except (AvstError, OSError) as error:
@@ -48,12 +51,12 @@ class CardWriter(TrainerCallback):
         if self.facts is None or not checkpoint.is_dir():
             return
         adapters = (checkpoint / "adapter_config.json").is_file()
-        figures, start = newest_figures(self.folder, step), newest_start(self.folder)
-        head = render.metadata(self.facts, adapters).to_yaml()
-        body = render.text(self.facts, step, figures, start, adapters)
         try:
+            figures, start = newest_figures(self.folder, step), newest_start(self.folder)
+            head = render.metadata(self.facts, adapters).to_yaml()
+            body = render.text(self.facts, step, figures, start, adapters)
             write_atomically(checkpoint / "README.md", f"---\n{head}\n---\n\n{body}")
-        except OSError as error:
+        except Exception as error:  # of whatever kind: weights are being saved, and they matter more
             logger.warning("%s: the model card cannot be written: %s", checkpoint, error)
 
 

@@ -1,6 +1,6 @@
 """What do GRPO and each of its rewards teach? A table like the paper's fourth, on clips held out from everything.
 
-    python -m scripts.learning_table                  all of it: about … hours on two cores
+    python -m scripts.learning_table                  all of it: 21 cells of some minutes each
     python -m scripts.learning_table --seeds 1 --train 60 --held-out 20 --sft-steps 4 grpo.max_steps=4     a look at it
 
 Every row starts from the packaged policy (`avst/tiny-omni`). Rows: the policy itself ("SFT only"); SFT continued on the

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from avst.ablation.plan import FULL, Plan
 from avst.config import load_recipe
@@ -34,12 +34,12 @@ def hearing(plan: Plan) -> list[list[str]]:
                 out = plan.out / "sound" / f"{kind}_seed_{cell.seed}"
                 evaluate(recipe, str(cell.folder / "final"), out, kind)
             figures.append(_figures(questions, results_of(questions, EvalFolder(out).read(), words)))
-        means = [sum(column) / len(column) for column in zip(*figures, strict=True)]
-        lines.append([kind, *(f"{mean:.1f}" for mean in means)])
+        lines.append([kind, *(_mean(column) for column in zip(*figures, strict=True))])
     return lines
 
 
-def _figures(questions: list[Question], results: list[QuestionResult]) -> tuple[float, float, float]:
+def _figures(questions: list[Question], results: list[QuestionResult]) -> list[float | None]:
+    """Percent: names of sounding things, of silent things, times; None where no question asks for them."""
     asked: Mapping[str, Question] = {question.id: question for question in questions}
     groups: tuple[list[float], list[float], list[float]] = ([], [], [])
     for result in results:
@@ -48,5 +48,10 @@ def _figures(questions: list[Question], results: list[QuestionResult]) -> tuple[
             groups[silent].append(result.object_accuracy or 0.0)
         else:
             groups[2].append(result.tiou or 0.0)
-    sounding, quiet, times = (100 * sum(group) / len(group) for group in groups)
-    return sounding, quiet, times
+    return [100 * sum(group) / len(group) if group else None for group in groups]
+
+
+def _mean(column: Sequence[float | None]) -> str:
+    """Over the seeds, which answer the same questions."""
+    known = [value for value in column if value is not None]
+    return f"{sum(known) / len(known):.1f}" if known else "–"

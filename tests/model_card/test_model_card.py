@@ -15,6 +15,7 @@ from avst import tables
 from avst.checkpoint_digest import checkpoint_digest
 from avst.config import Recipe, load_recipe
 from avst.metrics import measure
+from avst.model_card.facts import Facts
 from avst.model_card.markdown import block, code, words
 from avst.model_card.writer import CardWriter, add_evaluation
 from avst.run_folder import RunFolder
@@ -164,3 +165,17 @@ def test_a_card_that_cannot_be_written_ends_no_run(tmp_path: Path, caplog: pytes
     CardWriter(recipe, "train", None, run).write(run.path / "final", 1)
     assert "the model card cannot be written" in caplog.text
     assert json.loads((run.path / "run.json").read_text())["command"] == "train"
+
+
+def test_a_card_that_cannot_be_made_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise TypeError("no card today")
+
+    writer = CardWriter.__new__(CardWriter)
+    writer.folder, writer.facts = RunFolder(tmp_path), Facts("train", "a/b", "", {}, {}, {})
+    monkeypatch.setattr("avst.model_card.render.metadata", broken)
+    writer.write(tmp_path, 1)
+    assert "no card today" in caplog.text
+    assert not (tmp_path / "README.md").exists()
