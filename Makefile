@@ -26,7 +26,7 @@ quickstart: $(READY)  ## scenes -> GRPO from the packaged policy -> table and pl
 bench: $(READY)  ## benchmarks against TRL and the plain ways: a table and runs/bench.json, about an hour
 	$(BIN)/python -m scripts.bench
 
-test: $(READY) browser lint  ## linters, type checker and all tests
+test: $(READY) lint  ## linters, type checker and all tests
 	$(BIN)/python -m pytest
 
 test-fast: $(READY)  ## tests without the slow ones

@@ -10,11 +10,14 @@ from typing import TextIO, TypeVar
 
 T = TypeVar("T")
 Clock = Callable[[], float]
+DAY = 24 * 3600
 
 
 def spelled(seconds: float) -> str:
-    """Example: spelled(280) == "4:40"; spelled(3725) == "1:02:05"."""
+    """Example: spelled(280) == "4:40"; spelled(3725) == "1:02:05"; spelled(200000) == "2 days 7:33:20"."""
     whole = max(0, round(seconds))
+    if whole >= 2 * DAY:
+        return f"{whole // DAY} days {spelled(whole % DAY)}"
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 

@@ -31,6 +31,7 @@ from avst.provenance import git_state, versions
 from avst.secrets import BLOT, words_without_secrets
 
 SECRETS = ("hub_token",)
+COUNTS = ("step", "elapsed_s", "max_steps", "start")  # of a log line
 OWN = ("run.json", "recipe.yaml", "metrics.jsonl", "completions")
 
 
@@ -89,12 +90,14 @@ class RunFolder:
         with replacing(path) as temporary:
             pyarrow.parquet.write_table(table, temporary)
 
+    def completion_files(self) -> list[Path]:
+        """A file a step, in order."""
+        return sorted((self.path / "completions").glob("step_*.parquet"))
+
     def completions(self) -> Iterator[dict[str, Any]]:
         """All saved completions, step by step."""
-        import pyarrow.parquet
-
-        for path in sorted((self.path / "completions").glob("step_*.parquet")):
-            yield from pyarrow.parquet.read_table(path).to_pylist()
+        for path in self.completion_files():
+            yield from read_completions(path)
 
     def _earlier(self, command: str, values: dict[str, Any], overwrite: bool) -> list[dict[str, Any]]:
         """The earlier starts of the same run; [] where there are none."""
@@ -139,9 +142,17 @@ class RunFolder:
                 child.unlink()
 
 
+def read_completions(file: Path) -> list[dict[str, Any]]:
+    """The rows of one step's file. Raises OSError or ValueError (pyarrow's own are ValueErrors)."""
+    import pyarrow.parquet
+
+    return pyarrow.parquet.read_table(file).to_pylist()
+
+
 def counted(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The log lines that count. A run that died at step 57 and went on from the checkpoint of step 50 logs 51–57 twice:
-    the later ones count."""
+    the later ones count. A line whose step or time is no number is none of avst's."""
+    rows = [row for row in rows if all(isinstance(row.get(key), int | float | None) for key in COUNTS)]
     first: dict[int, float] = {}
     for row in rows:
         if (step := row.get("step")) is not None:

@@ -26,7 +26,7 @@ def require(names: Iterable[str]) -> None:
             continue
         found = importlib.util.find_spec(name)
         if found is None or found.origin is None:  # wandb leaves a folder ./wandb, which is no package
-            extra = f' (or: pip install "avst[{EXTRA[name]}]")' if name in EXTRA else ""
+            extra = f", or in avst's folder: pip install -e '.[{EXTRA[name]}]'" if name in EXTRA else ""
             raise AvstError(f"{name} is not installed: pip install {name}{extra}")
 
 

@@ -25,7 +25,11 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (280, "4:40"), (3725, "1:02:05"), (-3, "0:00")]
+    ("seconds", "text"),
+    [
+        *((0, "0:00"), (59.4, "0:59"), (59.6, "1:00"), (280, "4:40"), (3725, "1:02:05"), (-3, "0:00")),
+        *((172_799, "47:59:59"), (172_800, "2 days 0:00"), (200_000, "2 days 7:33:20")),
+    ],
 )
 def test_spelled(seconds: float, text: str) -> None:
     assert spelled(seconds) == text

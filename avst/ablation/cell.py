@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from avst.ablation.plan import Cell, Plan, trained
 from avst.checkpoint_digest import checkpoint_digest
@@ -33,6 +33,7 @@ from avst.secrets import words_without_secrets
 Say = Callable[[str], None]
 ROW = "final"  # the name of a cell's own row, and folder, in its evaluation
 START = "untrained"
+LOOKS, LOOK_S = 10, 0.05  # a worker tries for half a second to get a lock that a `--list` may hold for an instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +87,27 @@ def state(cell: Cell) -> State:
     record = known(cell)
     if not record:
         return State("not begun")
-    with _lock(cell.folder, make=False) as free:
+    with _lock(cell.folder, look=True) as free:
         if not free:
             return State("running elsewhere")
     stage = record.get("stage")
     return State(stage if stage in ("finished", "failed") else "interrupted", str(record.get("why", "")))
 
 
-def check_identities(plan: Plan) -> dict[str, dict[str, Any]]:
-    """Cell -> its identity. Raises AvstError where a cell's folder holds another recipe's, before anything is run."""
+def check_identities(plan: Plan, weights: bool = True) -> dict[str, dict[str, Any]]:
+    """Cell -> its identity. Raises AvstError where a cell's folder holds another recipe's, before anything is run.
+
+    weights: look at the starting weights too; without them tables can be made where the model is not.
+    """
     digests: dict[str, str] = {}
     found = {}
     for cell in plan.cells:
         recipe = plan.cell_recipe(cell)
         path = recipe.model.path
-        if path not in digests:
-            digests[path] = checkpoint_digest(path, recipe.model.revision)
-        found[cell.name] = identity(recipe, digests[path])
         earlier = known(cell).get("identity")
+        if weights and path not in digests:
+            digests[path] = checkpoint_digest(path, recipe.model.revision)
+        found[cell.name] = identity(recipe, digests[path] if weights else (earlier or {}).get("starting weights", ""))
         if earlier is not None and (different := differences(earlier, found[cell.name])):
             raise AvstError(
                 f"{cell.folder}: holds a cell of another recipe: {'; '.join(different[:5])}; choose another --out, or "
@@ -233,18 +237,29 @@ def _last_words(log: Path, began: int) -> str:
 
 
 @contextmanager
-def _lock(folder: Path, make: bool = True) -> Iterator[bool]:
-    """Whether nobody else is at work in this folder; on a file system without locks nobody is known to be."""
+def _lock(folder: Path, look: bool = False) -> Iterator[bool]:
+    """Whether nobody else is at work in this folder; on a file system without locks nobody is known to be.
+
+    look: only look. Lookers keep nobody from looking, and a worker waits for them: their look lasts an instant.
+    """
     file = folder / "lock"
-    if not make and not file.exists():
+    if look and not file.exists():
         yield True
         return
     with file.open("a") as stream:
+        yield _locked(stream, look)
+
+
+def _locked(stream: IO[str], look: bool) -> bool:
+    for _ in range(1 if look else LOOKS):
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, (fcntl.LOCK_SH if look else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
-            return
+            time.sleep(0 if look else LOOK_S)
         except OSError:
-            pass
-        yield True
+            break  # no locks here
+        else:
+            break
+    else:
+        return False
+    return True

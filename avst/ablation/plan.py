@@ -146,6 +146,8 @@ def _levels(recipe: Recipe, text: str) -> list[Variant]:
         instead = "--seeds" if top == "seed" else "key=value, for all cells alike"
         raise AvstError(f"--set {text}: {key} is the same for all cells of a table; give {instead}")
     values = parse_value(f"[{rest}]", f"--set {text}")
+    if top == "rewards" and key.count(".") > 1 and (name := key.split(".")[1]) not in recipe.rewards:
+        raise AvstError(f"--set {text}: the recipe has no reward {name!r}{did_you_mean(name, recipe.rewards)}")
     found = []
     for value in values:
         said = json.dumps(_weights(recipe, key, value))
@@ -192,7 +194,11 @@ def _told_apart(plan: Plan, variants: Sequence[Variant]) -> Iterator[Variant]:
     folders: dict[str, str] = {}
     for variant in variants:
         where = Cell(variant, plan.seeds[0], plan.out / variant.folder)
-        key = json.dumps([variant.command, _numbers_alike(trained(plan.cell_recipe(where)))], sort_keys=True)
+        try:
+            recipe = plan.cell_recipe(where)
+        except AvstError as error:
+            raise AvstError(str(error) if variant.name == FULL else f"{variant.name}: {error}") from error
+        key = json.dumps([variant.command, _numbers_alike(trained(recipe))], sort_keys=True)
         if key in seen:
             if variant.name != seen[key]:
                 yield replace(variant, same_as=seen[key])

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--no-reasons", action="store_true", help="run no reward function: show what the run has written, no more")
     add("--overwrite", action="store_true", help="replace a report of another run that is there")
     add("--serve", action="store_true", help="then serve it on this machine's loopback, with ranges, until Ctrl-C")
-    add("--port", type=int, default=8710, metavar="P", help="of --serve (default %(default)s; 0 takes a free one)")
+    add("--port", type=_port, default=8710, metavar="P", help="of --serve (default %(default)s; 0 takes a free one)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -63,6 +63,16 @@ def run(args: argparse.Namespace) -> int:
     if args.serve:
         serve(out, args.port)
     return 0
+
+
+def _port(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 1 << 16:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, from 0 to 65535")
+    return value
 
 
 def _positive(text: str) -> int:

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--once", action="store_true", help="print what there is now, and end")
     parser.add_argument(
-        "--every", type=float, default=2.0, metavar="S", help="seconds between two looks (default %(default)s)"
+        "--every", type=_seconds, default=2.0, metavar="S", help="seconds between two looks (default %(default)s)"
     )
 
 
@@ -36,5 +36,15 @@ def run(args: argparse.Namespace) -> int:
     if args.once or not console.is_terminal:
         show_once(folder, console)
         return 0 if (folder / "run.json").exists() else 1
-    watch(folder, console, max(args.every, 0.1))
+    watch(folder, console, args.every)
     return 0
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0.1 to 3600")
+    return value

@@ -14,7 +14,7 @@ class Check:
     """state: "absent" is something optional that is not there, "broken" what a run would fail on;
     mend: a command line or a sentence that mends it, "" where nothing is to be done.
 
-    Example: Check("extras", "decord", "absent", "another video decoder", "pip install 'avst[decoders]'")
+    Example: Check("extras", "decord", "absent", "another video decoder", "pip install -e '.[decoders]'")
     """
 
     section: str

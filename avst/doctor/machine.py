@@ -117,7 +117,7 @@ def _attentions(said: dict[str, Any], gpu: dict[str, Any]) -> list[Check]:
     sdpa: State = "ok" if said["sdpa"] else "broken"
     flash = said["flash_attention_2"]
     why = "usable" if flash else "not usable here: it needs a GPU and flash-attn"
-    mend = "pip install 'avst[flash-attn]'" if not flash and gpu.get("devices") else ""
+    mend = "pip install -e '.[flash-attn]'" if not flash and gpu.get("devices") else ""
     return [
         Check("attention", "sdpa", sdpa, "torch's own; what recipes have unless they say otherwise"),
         Check("attention", "eager", "ok", "plain products; slow, for comparisons"),

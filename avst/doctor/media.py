@@ -32,7 +32,7 @@ def _decoder(name: str, error: str, chosen: str) -> Check:
     package = DECODER_PACKAGES[name]
     needed = name == chosen
     if version(package) is None:
-        mend = f"pip install {package}" if name == "pyav" else "pip install 'avst[decoders]'"
+        mend = f"pip install {package}" if name == "pyav" else "pip install -e '.[decoders]'"
         return Check("decoders", name, "broken" if needed else "absent", "not installed", mend)
     if error:
         return Check("decoders", name, "broken" if needed else "warning", error, mend_import(package, error))

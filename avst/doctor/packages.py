@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -120,7 +120,7 @@ def _required(name: str, wanted: str, error: str | None) -> Check:
 
 
 def _optional(name: str, extra: str, purpose: str, error: str | None) -> Check:
-    running, line = version(name), f"pip install 'avst[{extra}]'"
+    running, line = version(name), f"pip install -e '.[{extra}]'"
     if running is None:
         return Check("extras", name, "absent", purpose, line)
     state: State = "warning" if error else "ok"
@@ -140,7 +140,3 @@ def _satisfies(running: str, wanted: str) -> bool:
     from packaging.specifiers import SpecifierSet
 
     return SpecifierSet(wanted).contains(running, prereleases=True)
-
-
-def missing(checks: Sequence[Check]) -> Iterator[Check]:
-    return (check for check in checks if check.mend)

@@ -156,11 +156,11 @@ def _options(recipe: Recipe) -> Iterator[Check]:
     said = {name for s in (recipe.grpo, recipe.sft) for name in _listed(s.get("report_to"))}
     for logger in LOGGERS:
         if logger in said and version(logger) is None:
-            yield _bad("report_to", f"{logger} is not installed", f"pip install 'avst[{EXTRAS[logger][0]}]'")
+            yield _bad("report_to", f"{logger} is not installed", f"pip install -e '.[{EXTRAS[logger][0]}]'")
     if recipe.model.attention == "flash_attention_2" and version("flash-attn") is None:
         yield _bad("model.attention", "flash_attention_2, but flash-attn is not installed", "model.attention=sdpa")
     if recipe.model.lora is not None and recipe.model.lora.quantize_4bit and version("bitsandbytes") is None:
-        yield _bad("model.lora.quantize_4bit", "bitsandbytes is not installed", "pip install 'avst[qlora]'")
+        yield _bad("model.lora.quantize_4bit", "bitsandbytes is not installed", "pip install -e '.[qlora]'")
 
 
 def _listed(said: Any) -> list[str]:

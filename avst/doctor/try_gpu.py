@@ -31,7 +31,6 @@ def gpus() -> dict[str, Any]:
                 "works": works,
             }
         )
-    found["threads"] = torch.get_num_threads()
     return found
 
 

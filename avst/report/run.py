@@ -11,7 +11,7 @@ from typing import Any
 from avst.config import Recipe, load_recipe
 from avst.errors import AvstError
 from avst.eval_folder import EvalFolder, SavedAnswer
-from avst.run_folder import RunFolder
+from avst.run_folder import RunFolder, read_completions
 
 NEEDED = ("step", "question_id", "task", "completion")
 
@@ -52,14 +52,22 @@ class Run:
             yield group
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        try:
-            for row in self.folder.completions():
-                missing = [name for name in NEEDED if row.get(name) is None]
-                if missing:
-                    raise AvstError(f"{self.path / 'completions'}: a row has no {missing[0]!r}")
-                yield row
-        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-            raise AvstError(f"{self.path / 'completions'}: cannot be read: {error}") from error
+        """File by file; one that is damaged costs its own step alone."""
+        for file in self.folder.completion_files():
+            try:
+                rows = read_completions(file)
+            except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+                self._note(f"The answers in {file.name} are left out, they cannot be read: {error}")
+                continue
+            missing = [name for name in NEEDED if any(row.get(name) is None for row in rows)]
+            if missing:
+                self._note(f"The answers in {file.name} are left out: a row has no {missing[0]!r}")
+                continue
+            yield from rows
+
+    def _note(self, words: str) -> None:
+        if words not in self.notes:
+            self.notes.append(words)
 
 
 def open_run(path: str | Path, evaluations: Sequence[str | Path] = ()) -> Run:
@@ -69,7 +77,7 @@ def open_run(path: str | Path, evaluations: Sequence[str | Path] = ()) -> Run:
     """
     path = Path(path)
     if not path.is_dir():
-        raise AvstError(f"{path}: no such folder")
+        raise AvstError(f"{path}: {'is a file, not the folder of a run' if path.exists() else 'no such folder'}")
     if not (path / "run.json").is_file() or not (path / "recipe.yaml").is_file():
         inside = sorted(p.parent for p in path.glob("*/run.json"))
         hint = f"; did you mean {inside[-1]}?" if inside else ""
@@ -81,7 +89,12 @@ def open_run(path: str | Path, evaluations: Sequence[str | Path] = ()) -> Run:
         if not found:
             raise AvstError(f"--eval {named}: no evaluation there, that is no folder with an eval.json")
         folders += [f for f in found if f.resolve() not in {g.resolve() for g in folders}]
-    run.evaluations = sorted(filter(None, map(_evaluation, folders)), key=lambda e: _age(e, path))
+    for folder in folders:
+        if (evaluation := _evaluation(folder)) is None:
+            run.notes.append(f"The evaluation in {folder} is left out: it has no answers, or its eval.json is damaged.")
+        else:
+            run.evaluations.append(evaluation)
+    run.evaluations.sort(key=lambda e: _age(e, path))
     if not run.evaluations and not any((path / "completions").glob("step_*.parquet")):
         run.notes.append("This run kept no completions (grpo.log_completions) and has no evaluation.")
         if not (path / "metrics.jsonl").is_file():
@@ -107,7 +120,10 @@ def _identity(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     identity = record.get("identity") if isinstance(record, dict) else None
-    return identity if isinstance(identity, dict) else {}
+    if not isinstance(identity, dict):
+        return {}
+    parts = (identity.get("checkpoint", {}), identity.get("questions", {}))
+    return identity if all(isinstance(part, dict) for part in parts) else {}
 
 
 def _evaluation(folder: Path) -> Evaluation | None:
@@ -115,9 +131,10 @@ def _evaluation(folder: Path) -> Evaluation | None:
     answers = EvalFolder(folder).read()
     if not identity or not answers:
         return None
-    asked = identity.get("questions", {}).get("number", len(answers))
+    number = identity.get("questions", {}).get("number")
+    asked = number if isinstance(number, int) else len(answers)
     checkpoint = str(identity.get("checkpoint", {}).get("path", ""))
-    return Evaluation(folder.name, str(identity.get("split", "eval")), folder, checkpoint, int(asked), answers)
+    return Evaluation(folder.name, str(identity.get("split", "eval")), folder, checkpoint, asked, answers)
 
 
 def _is_within(checkpoint: object, run: Path) -> bool:

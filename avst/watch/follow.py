@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avst.run_folder import counted
+from avst.run_folder import RunFolder, counted, read_completions
 
 WINDOW = 20  # log lines over which the pace is measured, as in avst.progress
 
@@ -109,7 +109,7 @@ class Follower:
                 self._rows.append(row)
 
     def _read_completions(self) -> None:
-        files = sorted((self.path / "completions").glob("step_*.parquet"))
+        files = RunFolder(self.path).completion_files()
         if not files:
             self._completions, self._groups = None, []
             return
@@ -118,9 +118,7 @@ class Follower:
             mark = (newest, newest.stat().st_mtime_ns)
             if mark == self._completions:
                 return
-            import pyarrow.parquet
-
-            rows = pyarrow.parquet.read_table(newest).to_pylist()
+            rows = read_completions(newest)
         except (OSError, ValueError):  # taken away or not whole: the next look finds it
             return
         groups: dict[str, list[dict[str, Any]]] = {}

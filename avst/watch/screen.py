@@ -38,6 +38,7 @@ FIGURES = (
 )
 COLOURS = ("green", "cyan", "magenta", "yellow", "blue", "bright_green", "bright_cyan", "bright_magenta")
 LARGE = 34  # lines from which plots take the place of single lines
+ASCII = {"…": ".", "─": "-", "━": "#", "–": "-", "│": "|"}  # for terminals that know no more
 PLOT = 5  # lines of a plot, its title not counted
 
 
@@ -54,6 +55,8 @@ def screen(seen: Seen, run: Path, width: int, height: int, chosen: int = 0, asci
         lines += _group(seen, chosen % len(seen.groups), width, height - len(lines))
     for line in lines:
         line.truncate(width, overflow="ellipsis")
+        if ascii_only:
+            line.plain = "".join(c if c.isascii() else ASCII.get(c, "?") for c in line.plain)
     return Renderables(*lines[:height])
 
 

@@ -56,12 +56,12 @@ def main() -> int:
 
 
 def minutes(plan: Plan) -> dict[str, float]:
-    """Row -> minutes of training, the mean over the seeds that are finished."""
+    """Row -> minutes of training, all its starts together, the mean over the seeds that are finished."""
     found: dict[str, list[float]] = {}
     for cell in plan.cells:
-        rows = [row for row in RunFolder(cell.folder).metrics() if "elapsed_s" in row]
-        if rows and (cell.folder / "final").is_dir():
-            found.setdefault(cell.variant.name, []).append(rows[-1]["elapsed_s"] / 60)
+        starts = {row["start"]: row["elapsed_s"] for row in RunFolder(cell.folder).metrics() if "elapsed_s" in row}
+        if starts and (cell.folder / "final").is_dir():
+            found.setdefault(cell.variant.name, []).append(sum(starts.values()) / 60)
     return {name: sum(times) / len(times) for name, times in found.items()}
 
 

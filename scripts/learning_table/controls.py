@@ -1,25 +1,35 @@
-"""A control: the paper's total, handed to the wrong answer.
+"""A control: the recipe's total, handed to the wrong answer.
 
-`shuffled` computes the four rewards with their weights and deals the totals of a group out among its completions at
-random. Group, spread, step size and data are those of GRPO; only what is good about an answer is lost, so whatever a
-policy gains by it, it does not gain by being rewarded.
+`shuffled` computes the rewards of recipes/quickstart.yaml with their weights and deals the totals of a group out among
+its completions at random. Group, spread, step size and data are those of GRPO; only what is good about an answer is
+lost, so whatever a policy gains by it, it does not gain by being rewarded.
 """
 
 from __future__ import annotations
 
 import hashlib
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from avst.plugins import load_specs
+from avst.config import load_recipe, recipe_values
+from avst.plugins import RewardSpec, load_specs
 from avst.types import Task
+
+RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "quickstart.yaml"
+
+
+@cache
+def _specs() -> tuple[RewardSpec, ...]:
+    return tuple(load_specs(recipe_values(load_recipe(RECIPE))["rewards"], RECIPE.parent))
 
 
 def totals(prompts: list, completions: list, completion_ids: list, task: list[Task], **columns: Any) -> np.ndarray:
-    """(G,) weight times reward, summed over the paper's four as the Scorer does (Eq. 7)."""
+    """(G,) weight times reward, summed as the Scorer does (Eq. 7)."""
     found = np.zeros(len(completions))
-    for spec in load_specs():
+    for spec in _specs():
         weight = spec.weight_for(task[0])
         if weight:
             rewards = spec.function(prompts, completions, completion_ids, task=task, **columns)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from avst.ablation.cell import state
 from avst.ablation.run import run_all, show_tables
 from avst.cli import main
 from avst.errors import AvstError
@@ -148,6 +150,27 @@ def test_a_cell_that_another_process_works_on_is_left_to_it(place: Path) -> None
         fcntl.flock(file, fcntl.LOCK_EX)
         assert not run_all(plan)
     assert [words[0] for words in calls(place)] == ["eval"]  # the untrained model's
+
+
+def test_looking_at_a_cell_keeps_nobody_from_it(place: Path) -> None:
+    """`--list` and `--table-only` may look while a cluster's job begins."""
+    import fcntl
+
+    plan = plan_in(place, drops=(), seeds="1")
+    assert run_all(plan)
+    with (plan.cells[0].folder / "lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # another one that looks
+        assert state(plan.cells[0]).stage == "finished"
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert state(plan.cells[0]).stage == "running elsewhere"
+
+
+def test_tables_are_made_where_the_model_is_not(place: Path) -> None:
+    assert run_all(plan_in(place, seeds="1"))
+    before = records(place) if show_tables(plan_in(place, seeds="1")) else {}
+    shutil.rmtree(place / "start_model")
+    assert show_tables(plan_in(place, seeds="1"))
+    assert records(place) == before
 
 
 def test_other_settings_of_the_evaluation_answer_anew(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

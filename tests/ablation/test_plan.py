@@ -93,6 +93,8 @@ def test_a_grid_has_all_combinations_that_make_sense(recipe: Path) -> None:
         ([], ["seed=1,2"], "1", "give --seeds"),
         ([], ["eval.max_new_tokens=1,2"], "1", "the same for all cells"),
         ([], ["media.fsp=1,2"], "1", "unknown key"),
+        ([], ["rewards.objct.weight=0,1"], "1", "no reward 'objct'"),
+        ([], ["rewards.object.weight=0,abc"], "1", "rewards.object.weight=abc: "),
         ([], ["media.fps=1,-2"], "1", "media.fps is -2"),
         ([], [], "0", "--seeds 0"),
         ([], [], "1,1", "--seeds 1,1"),

@@ -29,7 +29,7 @@ def test_pyav_decodes_the_clip_and_what_is_not_installed_is_absent() -> None:
     assert "libavcodec" in checks["FFmpeg in PyAV"].found
     for name in ("decord", "torchcodec"):
         if checks[name].found == "not installed":
-            assert (checks[name].state, checks[name].mend) == ("absent", "pip install 'avst[decoders]'")
+            assert (checks[name].state, checks[name].mend) == ("absent", "pip install -e '.[decoders]'")
 
 
 @pytest.mark.parametrize(

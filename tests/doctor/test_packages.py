@@ -70,7 +70,7 @@ def test_old_missing_and_broken_requirements_have_a_line_that_mends_them(
     assert checks["good"] == Check("packages", "good", "ok", "1.5 (wants >=1.2)")
     assert checks["gone"] == Check("packages", "gone", "broken", "not installed (wants >=3)", "pip install 'gone>=3'")
     assert (checks["decord"].section, checks["decord"].state) == ("extras", "warning")  # nothing needs it
-    assert checks["deepspeed"].mend == "pip install 'avst[deepspeed]'"
+    assert checks["deepspeed"].mend == "pip install -e '.[deepspeed]'"
     assert as_json(checks.values())["broken"] == 3
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import pytest
 from avst.cli import main
 from avst.errors import AvstError
 from avst.report.build import Options, build_report
-from avst.report.collect import collect
-from avst.report.run import open_run
-from avst.run_folder import RunFolder
+from avst.report.collect import Group, collect
+from avst.report.run import find_evaluations, open_run
+from avst.run_folder import RunFolder, read_completions
 from avst.scenes.synthesise import Synthesised
 from tests.report.report_world import World, make_run, read
 
@@ -128,13 +129,35 @@ def test_older_completions_say_no_space_and_it_is_worked_out_from_the_video(
     assert found > 10
 
 
-def test_a_broken_parquet_file_is_one_line(world: World, tmp_path: Path) -> None:
+def test_a_damaged_parquet_file_costs_its_own_step_alone(world: World, tmp_path: Path) -> None:
     run = shutil.copytree(world.run, tmp_path / "run", ignore=shutil.ignore_patterns("report"))
     (run / "completions" / "step_000000.parquet").write_bytes(b"PAR1 nothing")
-    with pytest.raises(AvstError, match="completions: cannot be read"):
-        build_report(run, tmp_path / "out", Options(), quiet)
-    assert not (tmp_path / "out").exists()
-    assert [p.name for p in tmp_path.iterdir()] == ["run"]  # nothing half-made is left
+    rows = read_completions(RunFolder(run).completion_files()[1])
+    RunFolder(run).write_completions(999_999, [{**rows[0], "completion": None}])
+    index = build_report(run, tmp_path / "out", Options(), quiet)
+    data = read(index.parent / "data" / "index.js")
+    notes = data["runs"][0]["notes"]
+    assert any("step_000000.parquet are left out, they cannot be read" in note for note in notes)
+    assert any("step_999999.parquet are left out: a row has no 'completion'" in note for note in notes)
+    assert len(notes) == len(set(notes))
+    steps = {group.step for group in groups_of(run)}
+    assert steps
+    assert steps.isdisjoint({0, 999_999})
+
+
+@pytest.mark.parametrize("identity", [{"checkpoint": "m"}, {"questions": [3]}, [1], {"questions": {"number": "all"}}])
+def test_a_damaged_evaluation_is_passed_over(world: World, tmp_path: Path, identity: object) -> None:
+    run = shutil.copytree(world.run, tmp_path / "run", ignore=shutil.ignore_patterns("report"))
+    found = find_evaluations(run)
+    for folder in found:
+        record = json.loads((folder / "eval.json").read_text())
+        (folder / "eval.json").write_text(json.dumps({**record, "identity": identity}))
+    assert len(open_run(run).evaluations) <= len(found)
+    assert (build_report(run, tmp_path / "out", Options(), quiet)).is_file()
+
+
+def groups_of(run: Path) -> list[Group]:
+    return [Group(0, int(rows[0]["step"]), rows) for rows in open_run(run).groups()]
 
 
 def test_questions_shown_are_the_first_so_many_held_out_before_others(world: World, tmp_path: Path) -> None:

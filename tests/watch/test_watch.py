@@ -42,10 +42,11 @@ def make_run(path: Path) -> Path:
     return path
 
 
-def drawn(path: Path, width: int, height: int, chosen: int = 0) -> list[str]:
+def drawn(path: Path, width: int, height: int, chosen: int = 0, ascii_only: bool = False) -> list[str]:
     console = Console(width=width, height=height, file=io.StringIO(), force_terminal=True, color_system=None)
     with console.capture() as capture:
-        console.print(screen(Follower(path, lambda: 110.0).look(), path, width, height, chosen), highlight=False)
+        shown = screen(Follower(path, lambda: 110.0).look(), path, width, height, chosen, ascii_only)
+        console.print(shown, highlight=False)
     return capture.get().splitlines()
 
 
@@ -130,6 +131,21 @@ def test_a_screen_fits_its_terminal(tmp_path: Path, width: int, height: int) -> 
     assert len(lines) <= height
     assert max(len(line) for line in lines) <= width
     assert "step 3/10" in "\n".join(lines)
+
+
+def test_a_terminal_that_knows_ascii_alone_gets_no_more(tmp_path: Path) -> None:
+    lines = drawn(make_run(tmp_path / "run"), 80, 40, ascii_only=True)
+    assert "\n".join(lines).isascii()
+    assert any("step 3/10 ######" in line for line in lines)
+
+
+def test_lines_of_another_hand_are_passed_over(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    before = drawn(run, 80, 40)
+    with (run / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": "four", "reward": 9}\n{"step": 4, "elapsed_s": []}\n{"step": 4, "max_steps": "x"}\n')
+    after = drawn(run, 80, 40)
+    assert [line for line in after if "ago" not in line] == [line for line in before if "ago" not in line]
 
 
 def test_hostile_text_is_shown_and_does_nothing(tmp_path: Path) -> None:
