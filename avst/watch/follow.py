@@ -81,7 +81,7 @@ class Follower:
         record = self._record()
         seen.command, seen.name = str(record.get("command", "")), str(record.get("name", ""))
         seen.waiting = not record and not self._rows
-        if self._rows and isinstance(stamp := self._rows[-1].get("time_s"), int | float):
+        if seen.rows and isinstance(stamp := seen.rows[-1].get("time_s"), int | float):
             seen.age_s = max(self.clock() - stamp, 0.0)
         return seen
 
