@@ -7,6 +7,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from avst.durable import file_digest
 from avst.errors import AvstError
 from avst.models.packaged import packaged
 
@@ -32,7 +33,7 @@ def checkpoint_digest(checkpoint: str | Path, revision: str | None = None) -> st
     files = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.name not in TRAINER_STATE and p.is_file())
     try:
         with ThreadPoolExecutor(4) as pool:  # hashing lets go of the interpreter, shards go side by side
-            for path, content in zip(files, pool.map(_file_digest, files), strict=True):
+            for path, content in zip(files, pool.map(file_digest, files), strict=True):
                 digest.update(f"{path.name}\0{content}\0".encode())
         base = json.loads(adapters.read_text(encoding="utf-8"))["base_model_name_or_path"] if adapters.is_file() else ""
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -40,11 +41,6 @@ def checkpoint_digest(checkpoint: str | Path, revision: str | None = None) -> st
     if base:
         digest.update(checkpoint_digest(base).encode())
     return digest.hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _hub_commit(name: str, revision: str | None) -> str:

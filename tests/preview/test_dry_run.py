@@ -86,6 +86,19 @@ def test_a_question_by_its_id_and_a_wrong_one(world: Path, tmp_path: Path, capsy
     assert f'did you mean "{wanted[:-1]}' in capsys.readouterr().err
 
 
+def test_several_questions_of_the_packaged_model(world: Path, tmp_path: Path) -> None:
+    status, said = dry_run(world, tmp_path, "model.path=avst/tiny-omni", "--n", "3")
+    assert status == 0
+    paid = {look["id"]: {name for name, value in look["rewards"].items() if value == 1.0} for look in said["questions"]}
+    assert paid == {
+        "scene0_00000/0/temporal/0": {"format", "temporal"},
+        "scene0_00000/0/spatial/0": {"format", "object", "spatial"},
+        "scene0_00000/0/spatial/1": {"format", "object", "spatial"},
+    }
+    assert len(list(tmp_path.glob("*.png"))) == 2 * 3
+    assert not any(look["problems"] for look in said["questions"])
+
+
 def test_a_forward_and_backward_is_measured(world: Path, tmp_path: Path) -> None:
     _, said = dry_run(world, tmp_path, "--measure", "grpo.max_completion_length=120")
     assert said["measured"]["seconds"] > 0
