@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from avst.commands.completions import recipe_files, recipe_keys
 from avst.doctor.check import Check, as_json
@@ -29,6 +32,20 @@ def run(args: argparse.Namespace) -> int:
     return 1 if any(check.state == "broken" for check in checks) else 0
 
 
+@contextmanager
+def _said(what: str) -> Iterator[None]:
+    """What is being looked at, on a line of the terminal that is wiped again; nothing where there is no terminal."""
+    shown = sys.stderr.isatty()
+    words = f"looking at {what} …"
+    if shown:
+        print(words, end="\r", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if shown:
+            print(" " * len(words), end="\r", file=sys.stderr, flush=True)
+
+
 def all_checks(recipe_file: str | None, overrides: list[str]) -> list[Check]:
     """Every check; a recipe that cannot be read is an AvstError, before anything slow begins."""
     recipe = None
@@ -42,13 +59,17 @@ def all_checks(recipe_file: str | None, overrides: list[str]) -> list[Check]:
     from avst.doctor.recipe import check_recipe, check_word_vectors
 
     media = recipe.media if recipe is not None else None
-    checks = [
-        *check_packages(),
-        *check_machine(media.cache_dir if media else None),
-        *check_media(media.decoder if media else "pyav"),
-        check_word_vectors(recipe),
+    checks: list[Check] = []
+    parts: list[tuple[str, Callable[[], Iterable[Check]]]] = [
+        ("packages", check_packages),
+        ("machine", lambda: check_machine(media.cache_dir if media else None)),
+        ("decoders", lambda: check_media(media.decoder if media else "pyav")),
+        ("word vectors", lambda: [check_word_vectors(recipe)]),
     ]
     if recipe is not None:
-        checks += check_recipe(recipe)
+        parts.append(("recipe", lambda: check_recipe(recipe)))
+    for name, look in parts:  # packages are imported in processes of their own, which takes a minute on a slow disk
+        with _said(name):
+            checks += look()
     order = ("packages", "extras", "machine", "attention", "decoders", "recipe")
     return sorted(checks, key=lambda check: order.index(check.section))
