@@ -78,6 +78,11 @@ def questions(recipe: Recipe, split: str) -> list[Question]:
     files: Sequence[str] = getattr(recipe.data, split)
     if not files:
         raise AvstError(f"data.{split}: the recipe names no annotation file")
+    if missing := [file for file in files if not Path(file).exists()]:
+        raise AvstError(
+            f"data.{split}: {', '.join(missing)}: no such file; data.{split}=FILE names another, `avst synth` makes "
+            "clips with annotations, `avst quickstart` those of its own recipe"
+        )
     found = [question for file in files for question in load_annotations(Path(file))]
     seen: set[str] = set()
     for question in found:

@@ -125,7 +125,8 @@ def bootstrap_means(values: np.ndarray, videos: Sequence[str], draws: int = DRAW
     """(D, F) means over questions when whole videos are drawn with replacement; values (Q, F), NaN is left out.
 
     Two calls with the same videos and seed draw the same videos: the difference of their results is a paired bootstrap.
-    A draw in which a figure has no question is NaN.
+    A draw in which a figure has no question is NaN, and so are all draws of a figure with questions about one video
+    alone: they say nothing of the spread between videos.
     """
     names, video_of = np.unique(np.asarray(videos, dtype=object).astype(str), return_inverse=True)
     n_videos, n_figures = len(names), values.shape[1]
@@ -139,6 +140,7 @@ def bootstrap_means(values: np.ndarray, videos: Sequence[str], draws: int = DRAW
     times_drawn_DV = np.bincount(cells.ravel(), minlength=draws * n_videos).reshape(draws, n_videos).astype(float)
     with np.errstate(invalid="ignore"):
         means: np.ndarray = (times_drawn_DV @ sums_VF) / (times_drawn_DV @ counts_VF)
+    means[:, (counts_VF > 0).sum(axis=0) < 2] = np.nan
     return means
 
 

@@ -157,7 +157,7 @@ def as_text(comparison: Comparison) -> str:
     for table, task, title in TABLES:
         n = comparison.n_questions[task]
         if n:
-            blocks.append(_block(comparison, task, f"{table.capitalize()}: {title} ({n} questions)"))
+            blocks.append(_block(comparison, task, f"{table.capitalize()}: {title} ({n} question{'s' if n > 1 else ''})"))
     footnotes = [f"* {note}" for note in comparison.notes]
     return "\n\n".join([*blocks, "\n".join(footnotes)] if footnotes else blocks) + "\n"
 
@@ -172,7 +172,8 @@ def _block(comparison: Comparison, task: Task, title: str) -> str:
         cells = [row.cells.get((task, figure)) for figure in figures]
         name, rest = _label(row)
         whole = row.kind == "skill"
-        grid += [[name, *map(_shown, cells)], [rest, *(_shown_interval(cell, whole) for cell in cells)]]
+        below = [rest, *(_shown_interval(cell, whole) for cell in cells)]
+        grid += [[name, *map(_shown, cells)], *([below] if any(below) else [])]
     counts = [next((row.cells[task, f].n for row in rows if (task, f) in row.cells), 0) for f in figures]
     grid += [[], ["questions in figure", *map(str, counts)]]
     columns = list(zip(*filter(None, grid), strict=True))

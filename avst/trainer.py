@@ -178,9 +178,10 @@ class GRPOTrainer(RowTrainer):
         step.rolled_out = True
         log_rollout(self.meter, groups, step.skipped)
         if self.completion_sink is not None and self.args.log_completions:
-            rows = gather_object(completion_rows(self.state.global_step, groups))
+            step_now = self.state.global_step + 1  # the step that learns from them, as in the log
+            rows = gather_object(completion_rows(step_now, groups))
             if self.is_world_process_zero():
-                self.completion_sink(self.state.global_step, rows)
+                self.completion_sink(step_now, rows)
 
     def _sample_and_score(self, prompts: Sequence[Prompt]) -> list[Group]:
         """Answers to `prompts` with their rewards; the first group of a run is checked (avst.startup)."""

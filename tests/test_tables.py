@@ -142,7 +142,7 @@ def test_text_holds_values_intervals_counts_and_notes(questions: list[Question])
     text = tables.as_text(comparison(questions, [q.gold for q in questions], "a footnote"))
     spatial, st, temporal, notes = text.split("\n\n")
     assert spatial.startswith("Table 2: Audio-visual spatial reasoning (2 questions)\n")
-    assert "spatio-temporal reasoning (1 questions)" in st
+    assert "spatio-temporal reasoning (1 question)" in st
     assert temporal.startswith("Table 3: ")
     lines = temporal.splitlines()
     assert lines[1].split() == ["m_tIoU", "R1@0.3", "R1@0.5", "R1@0.7"]

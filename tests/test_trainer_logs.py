@@ -102,7 +102,7 @@ def test_figures_of_a_step_made_by_hand(tiny_folders: dict[str, Path], tmp_path:
     )
     assert line["tokens_per_second"] == pytest.approx(21 / line["seconds/rollout"])
     ((step, rows),) = saved
-    assert step == 0
+    assert step == 1  # as in the log
     assert [row["n_tokens"] for row in rows] == [1, 2, 6, 5, 5, 2]
     assert [row["total"] for row in rows] == pytest.approx(temporal + spatial)
     assert rows[0]["rewards"] == {"length": 0.1, "one": None}

@@ -18,7 +18,7 @@ def run_all(plan: Plan) -> bool:
     """Whether all cells are finished now. A cell that fails ends no other; a recipe that is wrong ends all before the
     first begins. Raises AvstError."""
     identities = check_identities(plan)
-    _check_options(plan)
+    check_options(plan)
     complete = _said("untrained", run_start(plan, _saying("untrained")))
     for number, cell in enumerate(plan.cells, start=1):
         name = f"[{number}/{len(plan.cells)}] {cell.name}"
@@ -33,12 +33,12 @@ def run_all(plan: Plan) -> bool:
 
 def run_one(plan: Plan, name: str) -> int:
     """One cell, or the evaluation of the untrained model. Exit status 1 where it failed."""
+    cells = {cell.name: cell for cell in plan.cells}
+    if name not in (START_CELL, *cells):
+        raise AvstError(f"--cell {name}: there is no such cell; --list names them{did_you_mean(name, cells)}")
     identities = check_identities(plan)
     if name == START_CELL:
         return 0 if _said("untrained", run_start(plan, _saying("untrained"))) else 1
-    cells = {cell.name: cell for cell in plan.cells}
-    if name not in cells:
-        raise AvstError(f"--cell {name}: there is no such cell; --list names them{did_you_mean(name, cells)}")
     return 0 if _said(name, run_cell(plan, cells[name], identities[name], _saying(name))) else 1
 
 
@@ -52,7 +52,7 @@ def show_tables(plan: Plan) -> bool:
     return all(state(cell).stage != "failed" for cell in plan.cells)
 
 
-def _check_options(plan: Plan) -> None:
+def check_options(plan: Plan) -> None:
     """The names and types of TRL's options: a slip is better said now than by every cell. They are not put together
     here: cells may run on other machines than this one."""
     for cell in plan.cells:

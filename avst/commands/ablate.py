@@ -48,6 +48,9 @@ def run(args: argparse.Namespace) -> int:
         _list(plan)
         return 0
     if args.commands:
+        from avst.ablation.run import check_options
+
+        check_options(plan)  # better said here than by every job of a cluster
         print("\n".join(command_lines(plan, args)))
         return 0
     from avst.ablation.run import run_all, run_one, show_tables
@@ -68,7 +71,9 @@ def _list(plan: Plan) -> None:
     for variant in plan.variants:
         if variant.same_as is not None:
             print(f"{variant.folder:44}  the same as {variant.same_as}")
-    print(f"{len(plan.cells)} cells in {plan.out}")
+    print(f"{len(plan.cells)} cell{'s' if len(plan.cells) > 1 else ''} in {plan.out}")
+    if len(plan.variants) == 1:
+        print("the recipe as it is: --drop and --set add rows to compare it with")
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     if args.to == "tensorboard":
         where = args.dir if args.dir is not None else args.run_folder / "tensorboard"
         to_tensorboard(rows, where)
-        print(f"{len(rows)} log lines in {where}; tensorboard --logdir {where}")
+        print(f"{len(rows)} log lines in {where}; tensorboard --logdir {shlex.quote(str(where))}")
         return 0
     name = args.name or args.run_folder.resolve().name
     WRITERS[args.to](rows, args.project, name, _config(args.run_folder / "recipe.yaml"))

@@ -15,6 +15,7 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     keys = parser.add_argument(
         "overrides",
         nargs="*",
+        default=[],  # argparse would otherwise name it among what is required
         metavar="key=value",
         help="override a key of the recipe, such as grpo.learning_rate=1e-6",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -76,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
         f"{len(questions)} questions, {scores.missing} without a prediction (0 in every figure), "
         f"{len(scores.unknown_ids)} predictions with an unknown id; scores in {args.out}"
     )
+    if questions and scores.missing == len(questions):
+        print("no prediction has the id of any question: every figure above is 0 for that reason", file=sys.stderr)
     return 0
 
 

@@ -91,7 +91,16 @@ class Builder:
                     raise AvstError(
                         f'{self.place(inner)}: unknown key "{inner}"{did_you_mean(key, get_args(key_hint))}'
                     )
-        return {key: self.conform(item, value_hint, _join(dotted, key)) for key, item in value.items()}
+        found = {}
+        for key, item in value.items():
+            try:
+                found[key] = self.conform(item, value_hint, _join(dotted, key))
+            except AvstError as error:
+                others = [other for other in value if other != key]
+                if not str(error).endswith(" is missing"):  # a key that overrides one of another name has nothing else
+                    raise
+                raise AvstError(f"{error}{did_you_mean(str(key), others)}") from None
+        return found
 
     def _check_bounds(self, value: Any, bounds: Mapping[str, Any], dotted: str) -> None:
         if not isinstance(value, int | float) or isinstance(value, bool):

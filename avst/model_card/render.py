@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -114,10 +115,13 @@ def _limits(facts: Facts) -> str:
 
 
 def _provenance(facts: Facts, start: Mapping[str, Any]) -> str:
-    argv = start.get("argv") or []
+    argv = list(map(str, start.get("argv") or []))
+    if argv and Path(argv[0]).parts[-2:] == ("avst", "__main__.py"):
+        argv[:1] = ["python", "-m", "avst"]
+    number = start.get("number", "an unknown number of")
     parts = [
-        f"Started {start.get('number', 'an unknown number of')} times; the last time with",
-        block(shlex.join(words_without_secrets(list(map(str, argv)))), "bash"),
+        "Started once, with" if number == 1 else f"Started {number} times; the last time with",
+        block(shlex.join(words_without_secrets(argv)), "bash"),
     ]
     git = (start.get("git") or {}).get("avst")
     if git:

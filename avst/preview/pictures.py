@@ -15,6 +15,7 @@ from avst.preview.look import Look, media_runs
 
 COLOURS = ("#e6194b", "#3cb44b", "#ffb300", "#4363d8", "#f032e6", "#00a5a5")
 KINDS = {"video": "#4c78a8", "audio": "#f58518", "image": "#54a24b"}
+MARKED = "#b58900"  # the seconds of gold intervals
 MOST_FRAMES = 48  # of a longer clip, evenly chosen
 
 
@@ -32,9 +33,11 @@ def contact_sheet(look: Look, path: Path) -> Path:
         axes.set_axis_off()
     for axes, index in zip(grid, chosen, strict=False):
         axes.imshow(frames[index], interpolation="nearest")
-        axes.set_title(f"{times[index]:.2f} s", fontsize=7, pad=2)
+        at_s = float(times[index])
+        gold = any(span.start <= at_s <= span.end for o in look.question.gold.objects for span in o.intervals)
+        axes.set_title(f"{at_s:.2f} s{' gold' if gold else ''}", fontsize=7, pad=2, color=MARKED if gold else "black")
         _boxes(axes, look, float(times[index]))
-    names = dict.fromkeys(gold.name for gold in look.question.gold.objects)
+    names = dict.fromkeys(gold.name for gold in look.question.gold.objects if gold.track.times_s)
     handles = [Patch(facecolor="none", edgecolor=_colour(i), label=name) for i, name in enumerate(names)]
     if handles:
         figure.legend(

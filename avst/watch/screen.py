@@ -80,7 +80,8 @@ def _head(seen: Seen, run: Path, width: int) -> list[Text]:
     if seen.command or seen.name:
         title.append(f"  avst {safe(seen.command)} {safe(seen.name)}", "dim")
     if seen.waiting:
-        return [title, Text("waiting for the run to begin", "yellow")]
+        found = "there is no run in this folder yet" if run.is_dir() else "there is no such folder yet"
+        return [title, Text(f"waiting for the run to begin: {found}", "yellow")]
     if not seen.rows:
         return [title, Text("begun; waiting for the first log line", "yellow")]
     total = seen.max_steps

@@ -35,7 +35,7 @@
     const line = rect("line");
     line.dataset.who = who;
     line.dataset.t = t;
-    const size = 12 * scale, pad = 3 * scale, wide = Math.min(name.length, 28) * size * 0.63 + 2 * pad, high = size + 2 * pad;
+    const size = 12 * scale, pad = 3 * scale, wide = Math.min(name.length, 28) * size * 0.68 + 2 * pad, high = size + 2 * pad;
     const text = name.length > 28 ? `${name.slice(0, 27)}…` : name;
     // gold is named above its box, an answer below, so that the two names of one thing do not cover each other
     const above = who === "gold";

@@ -56,6 +56,12 @@
     return rows;
   };
 
+  // How many questions A has no answers to: they are in no list of A's.
+  avst.unasked = () => {
+    const a = avst.choice(avst.state.a);
+    return index.questions.filter((row) => !avst.summary(row, a)).length;
+  };
+
   avst.showFilters = (of, onChange) => {
     index = of;
     changed = onChange;

@@ -50,6 +50,10 @@
 
   function sideBySide() {
     const { a, b } = avst.state;
+    if (!b && !avst.partner(avst.choice(a), index)) {
+      avst.byId("found").textContent = "There is nothing of the same questions to set beside A; choose B above.";
+      return;
+    }
     avst.go({ b: b ? null : avst.partner(avst.choice(a), index)?.key ?? null, d: null, sb: null });
     avst.syncFilters();
   }

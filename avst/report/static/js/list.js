@@ -57,7 +57,9 @@
     if (rows.length) draw();
     const means = rows.map((r) => r.a.mean).filter((v) => v !== null);
     const mean = means.length ? `, mean reward ${avst.number(means.reduce((x, y) => x + y, 0) / means.length)}` : "";
-    avst.byId("found").textContent = `${avst.plural(rows.length, "question")}${mean}`;
+    const others = avst.unasked();
+    const elsewhere = others ? `; A has no answers to ${others} others` : "";
+    avst.byId("found").textContent = `${avst.plural(rows.length, "question")}${mean}${elsewhere}`;
   };
 
   // Mark the question that is looked at, and bring it in sight.

@@ -24,7 +24,7 @@
     if (!avst.choice(avst.state.a)) {
       const asked = index.questions[avst.state.q]; // a link to a question alone shows answers that it has
       const answered = asked && [...avst.choices].reverse().find((c) => avst.summary(asked, c) && index.sets[c.set].kind === "eval" && c.run === 0);
-      const first = avst.choices[0];
+      const first = avst.choices.find((c) => index.questions.some((row) => avst.summary(row, c))) || avst.choices[0];
       changes.a = ((asked && !avst.summary(asked, first) && answered) || first)?.key ?? null;
     }
     if (avst.state.b && !avst.choice(avst.state.b)) changes.b = null;
