@@ -157,7 +157,9 @@ def as_text(comparison: Comparison) -> str:
     for table, task, title in TABLES:
         n = comparison.n_questions[task]
         if n:
-            blocks.append(_block(comparison, task, f"{table.capitalize()}: {title} ({n} question{'s' if n > 1 else ''})"))
+            blocks.append(
+                _block(comparison, task, f"{table.capitalize()}: {title} ({n} question{'s' if n > 1 else ''})")
+            )
     footnotes = [f"* {note}" for note in comparison.notes]
     return "\n\n".join([*blocks, "\n".join(footnotes)] if footnotes else blocks) + "\n"
 

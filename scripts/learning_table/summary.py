@@ -51,7 +51,7 @@ def as_lines(table: Table, minutes: Mapping[str, float]) -> list[list[str]]:
         lines.append([TITLES.get(row, row), time, *(_shown(cell) for cell in found)])
         if row not in trivial:
             shares = [skill(table, row, task, figure) for task, figure in COLUMNS]
-            lines.append(["  skill", "", *("" if share is None else f"{share:.0f}" for share in shares)])
+            lines.append(["  skill", "", *("" if share is None else str(round(share)) for share in shares)])
     return lines
 
 

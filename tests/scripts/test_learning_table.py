@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -115,3 +116,12 @@ def test_its_cells_are_the_ablations_sft_for_as_long_and_the_control(tmp_path: P
     assert set(plan.cell_recipe(cells["shuffled rewards", 0]).rewards) == {"shuffled"}
     assert set(plan.cell_recipe(cells["without object", 0]).rewards) == {"format", "temporal", "spatial"}
     assert plan.cell_recipe(cells["full", 0]).grpo["max_steps"] == 1
+
+
+def test_the_table_in_the_docs_is_that_of_its_figures() -> None:
+    """docs/learning.md shows docs/learning_table.json, and nothing written by hand."""
+    docs = Path(__file__).parents[2] / "docs"
+    found = json.loads((docs / "learning_table.json").read_text())
+    page = (docs / "learning.md").read_text()
+    assert as_markdown(as_lines(by_cell(found["records"]), found["minutes"])) in page
+    assert as_markdown(found["hearing"]) in page
