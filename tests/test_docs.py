@@ -161,7 +161,7 @@ def check_processes(runs: Path) -> None:
     """Two processes were one run: twice the questions a step, and each of them once."""
     from avst.run_folder import RunFolder
 
-    asked = {name: [r["question_id"] for r in RunFolder(runs / name).completions() if r["step"] == 0] for name in ALIKE}
+    asked = {name: [r["question_id"] for r in RunFolder(runs / name).completions() if r["step"] == 1] for name in ALIKE}
     alone, together = (set(ids) for ids in asked.values())
     assert (len(alone), len(together)) == (2, 4)
     assert all(len(ids) == 4 * len(set(ids)) for ids in asked.values())  # num_generations
