@@ -2,7 +2,7 @@
 
 Only the module of the command that was asked for is imported, so that `avst --help` needs neither torch nor time.
 Exit status: what the command returns; 1 for a user's mistake, 2 for wrong usage, 70 for a bug (avst.failures), 130 when
-interrupted.
+interrupted, 143 when ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from avst import __version__
-from avst.errors import AvstError
+from avst.errors import AvstError, Interrupted
 from avst.failures import explain, wants_traceback
 from avst.nearest import did_you_mean
 
@@ -64,6 +64,14 @@ COMMANDS = {
             "avst train recipes/quickstart.yaml grpo.learning_rate=1e-6 data.max_questions=8 --output-dir runs/try",
             "accelerate launch --config_file recipes/accelerate/zero2.yaml -m avst train recipes/avst_zero_vl_7b.yaml",
         ),
+    ),
+    "resume": Command(
+        "go on with a run that was interrupted, from its newest whole checkpoint",
+        ("avst resume runs/quickstart/grpo", "accelerate launch --config_file zero2.yaml -m avst resume runs/7b"),
+    ),
+    "verify": Command(
+        "which checkpoints of a run are whole, by the sizes and hashes of their files",
+        ("avst verify runs/quickstart/grpo",),
     ),
     "eval": Command(
         "greedy answers for a split, and the tables of the paper",
@@ -126,6 +134,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `avst score … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except Interrupted as end:
+        print(f"avst: {end}", file=sys.stderr)
+        return end.status
     except KeyboardInterrupt:
         if wants_traceback(argv):
             raise

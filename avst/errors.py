@@ -7,3 +7,16 @@ class AvstError(Exception):
     The command line prints it as `avst: error: …` and exits with status 1; what it says of all other exceptions is
     decided in avst.failures.
     """
+
+
+class Interrupted(Exception):
+    """A run that a signal asked to end, and that has. signum: which signal;  the text says how to go on."""
+
+    def __init__(self, signum: int, words: str) -> None:
+        super().__init__(words)
+        self.signum = signum
+
+    @property
+    def status(self) -> int:
+        """What shells expect: 143 for SIGTERM, 130 for Ctrl-C."""
+        return 128 + self.signum

@@ -150,11 +150,6 @@ def refuse_unsupported(config: Any) -> None:
         complaints.append(f"temperature={config.temperature} is not supported: the answers of a group would be one")
     if config.max_completion_length is None:
         complaints.append("max_completion_length=None is not supported: an answer must end somewhere")
-    if config.num_iterations > 1 and config.save_strategy == "steps" and config.save_steps % config.num_iterations:
-        complaints.append(
-            f"save_steps={config.save_steps:g} is not supported: a checkpoint between the num_iterations="
-            f"{config.num_iterations} of one rollout could not be resumed, so it must be a multiple of them"
-        )
     if config.multi_objective_aggregation not in (known := ("sum_then_normalize", "normalize_then_sum")):
         complaints.append(
             f"multi_objective_aggregation={config.multi_objective_aggregation!r} is none of {', '.join(known)}"

@@ -8,14 +8,15 @@ import torch
 from peft import PeftModel
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel
 
 from avst.data import StepRows, StepSampler, draws_apart
 from avst.hand_over import opened
 from avst.models.loading import restore_weights
+from avst.saving import AtomicTrainer
 
 
-class RowTrainer(Trainer):
+class RowTrainer(AtomicTrainer):
     """A Trainer whose micro-batches are lists of the data set's rows, in the order of a StepSampler."""
 
     model: PreTrainedModel | PeftModel

@@ -44,21 +44,30 @@ class RunFolder:
 
     @classmethod
     def open(
-        cls, recipe: Recipe, command: str, *, overwrite: bool = False, argv: Sequence[str] | None = None
+        cls,
+        recipe: Recipe,
+        command: str,
+        *,
+        overwrite: bool = False,
+        argv: Sequence[str] | None = None,
+        checkpoint: str | Path | None = None,
+        allow_changes: bool = False,
     ) -> RunFolder:
         """The recipe's output folder, made or continued.
 
         The same command with the same recipe continues a run. Another one is refused with an AvstError that names what
-        differs, or, with `overwrite`, deletes the earlier run whole.
+        differs, or, with `overwrite`, deletes the earlier run whole. checkpoint: what the run starts from in place of
+        the recipe's model.path;  allow_changes: continue with another recipe.
         """
         folder = cls(recipe.output_dir)
         values = masked(recipe_values(recipe))
-        starts = folder._earlier(command, values, overwrite)
+        starts = folder._earlier(command, values, overwrite, allow_changes)
         try:
             folder.path.mkdir(parents=True, exist_ok=True)
             write_atomically(folder.path / "recipe.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
             folder.start_index = len(starts)
             start = _start(command, recipe, sys.argv if argv is None else argv)
+            start["model"] = None if checkpoint is None else str(checkpoint)
             record = {"command": command, "name": recipe.name, "starts": [*starts, start]}
             write_atomically(
                 folder.path / "run.json", json.dumps(json_safe(record), indent=2, ensure_ascii=False) + "\n"
@@ -99,7 +108,9 @@ class RunFolder:
         for path in self.completion_files():
             yield from read_completions(path)
 
-    def _earlier(self, command: str, values: dict[str, Any], overwrite: bool) -> list[dict[str, Any]]:
+    def _earlier(
+        self, command: str, values: dict[str, Any], overwrite: bool, allow_changes: bool
+    ) -> list[dict[str, Any]]:
         """The earlier starts of the same run; [] where there are none."""
         if self.path.exists() and not self.path.is_dir():
             raise AvstError(f"{self.path}: the output folder is a file")
@@ -118,7 +129,7 @@ class RunFolder:
                 f"{self.path}: holds {', '.join(found)} of a run that cannot be read ({error}); choose another "
                 "--output-dir, or delete the earlier run with --overwrite"
             ) from error
-        different = differences(earlier, values)
+        different = [] if allow_changes else differences(earlier, values)
         if earlier_command != command:
             different.insert(0, f"it was made by `avst {earlier_command}`")
         if different:
@@ -211,6 +222,7 @@ def _start(command: str, recipe: Recipe, argv: Sequence[str]) -> dict[str, Any]:
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": command,
         "argv": words_without_secrets(list(argv)),
+        "folder": str(Path.cwd()),  # paths in recipes may be relative to it
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "seeds": seeds,
         "versions": versions(),

@@ -7,19 +7,21 @@ import math
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import TrainingArguments, set_seed
 
 from avst import assemble, logs, trackers
 from avst.config import Recipe, grpo_config, sft_config
-from avst.errors import AvstError
+from avst.errors import AvstError, Interrupted
+from avst.going_on import about, choose
+from avst.interrupt import StopOnSignal
 from avst.model_card.writer import CardWriter
 from avst.processes import processes
+from avst.row_trainer import RowTrainer
 from avst.run_folder import RunFolder
 from avst.sft import SFTTrainer
 from avst.trainer import GRPOTrainer
@@ -42,26 +44,26 @@ WORKERS = 2
 
 
 def run_grpo(
-    recipe: Recipe, checkpoint: str | Path | None = None, overwrite: bool = False, resume: str | None = None
+    recipe: Recipe,
+    checkpoint: str | Path | None = None,
+    overwrite: bool = False,
+    resume: str | None = None,
+    allow_changes: bool = False,
 ) -> Path:
     """Train by GRPO; returns the folder of the last weights. What can be wrong with the recipe is found
-    before the run's folder is touched: --overwrite deletes nothing for the sake of a run that never begins."""
+    before the run's folder is touched: --overwrite deletes nothing for the sake of a run that never begins.
+
+    resume: a checkpoint, or "latest";  allow_changes: go on although recipe, data or processes have changed. Raises
+    AvstError, and Interrupted where a signal ended the run.
+    """
     # the library renames the option; the recipes keep the name that the oldest supported version knows
     warnings.filterwarnings("ignore", "`gradient_checkpointing` is deprecated", FutureWarning)
     args = grpo_config(replace(recipe, grpo={**UNSAID, "logging_steps": 1, "log_completions": True, **recipe.grpo}))
     trackers.require(args.report_to)
     set_loader(args, recipe.grpo, recipe.data.keep_in_memory)
-    if resume is not None and overwrite:
-        raise AvstError("--resume goes on from what --overwrite would delete: give one of them")
-    if resume == "latest":
-        here = Path(recipe.output_dir)
-        resume = get_last_checkpoint(str(here)) if here.is_dir() else None
-        if resume is None:
-            raise AvstError(f"{here}: --resume, but there is no checkpoint in this run (see grpo.save_steps)")
-    if resume is not None and not (Path(resume) / "trainer_state.json").is_file():
-        raise AvstError(f"{resume}: --resume, but there is no checkpoint of a run there")
+    start = _Start("train", checkpoint, overwrite, resume, allow_changes)
     scorer = assemble.scorer(recipe)
-    _check_output(recipe)
+    begin = start.prepared(recipe)
     set_seed(recipe.seed)
     parts = assemble.policy(recipe, checkpoint)
     trainer = GRPOTrainer(
@@ -75,19 +77,26 @@ def run_grpo(
         rollout_options=recipe.rollout,
     )
     _warn_of_narrow_weights(trainer)
-    folder = _folder(recipe, "train", overwrite)
+    folder = start.folder(recipe)
     trainer.completion_sink = folder.write_completions
-    return _train(trainer, folder, resume, CardWriter(recipe, "train", checkpoint, folder))
+    return _train(trainer, folder, begin, CardWriter(recipe, "train", checkpoint, folder))
 
 
-def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: bool = False) -> Path:
-    """Train on gold answers; returns the folder of the last weights."""
+def run_sft(
+    recipe: Recipe,
+    checkpoint: str | Path | None = None,
+    overwrite: bool = False,
+    resume: str | None = None,
+    allow_changes: bool = False,
+) -> Path:
+    """Train on gold answers; returns the folder of the last weights. Arguments and errors are those of run_grpo."""
     args = sft_config(
         replace(recipe, sft={**UNSAID, "logging_steps": 10, "remove_unused_columns": False, **recipe.sft})
     )
     trackers.require(args.report_to)
     set_loader(args, recipe.sft, recipe.data.keep_in_memory)
-    _check_output(recipe)
+    start = _Start("sft", checkpoint, overwrite, resume, allow_changes)
+    begin = start.prepared(recipe)
     set_seed(recipe.seed)
     parts = assemble.policy(recipe, checkpoint)
     trainer = SFTTrainer(
@@ -98,8 +107,8 @@ def run_sft(recipe: Recipe, checkpoint: str | Path | None = None, overwrite: boo
         processing_class=parts.processor,
         peft_config=parts.adapters,
     )
-    folder = _folder(recipe, "sft", overwrite)
-    return _train(trainer, folder, None, CardWriter(recipe, "sft", checkpoint, folder))
+    folder = start.folder(recipe)
+    return _train(trainer, folder, begin, CardWriter(recipe, "sft", checkpoint, folder))
 
 
 def set_loader(args: TrainingArguments, said: Mapping[str, Any], in_memory: bool) -> None:
@@ -145,23 +154,65 @@ def _warn_of_narrow_weights(trainer: GRPOTrainer) -> None:
         )
 
 
-def _folder(recipe: Recipe, command: str, overwrite: bool) -> RunFolder:
-    """The run's folder, opened by the main process before the others use it."""
-    state = processes()
-    with state.main_process_first():
-        return (
-            RunFolder.open(recipe, command, overwrite=overwrite)
-            if state.is_main_process
-            else RunFolder(recipe.output_dir)
-        )
+@dataclass(frozen=True)
+class _Start:
+    """How a run was asked to begin: afresh, or from a checkpoint of its own."""
+
+    command: str
+    checkpoint: str | Path | None
+    overwrite: bool
+    resume: str | None
+    allow_changes: bool
+
+    def prepared(self, recipe: Recipe) -> _Begin:
+        """What its checkpoints belong to, and the one to go on from. Nothing is deleted or written yet but an empty
+        folder. Raises AvstError."""
+        if self.resume is not None and self.overwrite:
+            raise AvstError("--resume goes on from what --overwrite would delete: give one of them")
+        _check_output(recipe)
+        now = about(recipe, self.command, self.checkpoint) if processes().is_main_process else {}
+        if self.resume is None:
+            return _Begin(now, None)
+        return _Begin(now, choose(Path(recipe.output_dir), self.resume, now, self.allow_changes))
+
+    def folder(self, recipe: Recipe) -> RunFolder:
+        """The run's folder, opened by the main process before the others use it."""
+        state = processes()
+        with state.main_process_first():
+            if not state.is_main_process:
+                return RunFolder(recipe.output_dir)
+            return RunFolder.open(
+                recipe,
+                self.command,
+                overwrite=self.overwrite,
+                checkpoint=self.checkpoint,
+                allow_changes=self.allow_changes,
+            )
 
 
-def _train(trainer: Trainer, folder: RunFolder, resume: str | None, cards: CardWriter) -> Path:
+@dataclass(frozen=True)
+class _Begin:
+    about: dict[str, Any]
+    checkpoint: Path | None
+
+
+def _train(trainer: RowTrainer, folder: RunFolder, begin: _Begin, cards: CardWriter) -> Path:
+    trainer.about = begin.about
     logs.install(trainer, folder)
     trainer.add_callback(cards)
-    trainer.train(resume_from_checkpoint=resume)
-    final = folder.path / "final"
-    trainer.save_model(str(final))
+    stop = StopOnSignal(trainer.highest, trainer.may_save)
+    trainer.add_callback(stop)
+    try:
+        trainer.train(resume_from_checkpoint=None if begin.checkpoint is None else str(begin.checkpoint))
+        if stop.signum:
+            step = trainer.state.global_step
+            raise Interrupted(
+                stop.signum, f"stopped at step {step}, checkpoint-{step} is kept: avst resume {folder.path}"
+            )
+        final = folder.path / "final"
+        trainer.save_model(str(final))
+    finally:
+        stop.restore()
     if processes().is_main_process:
         cards.write(final, trainer.state.global_step)
         print(f"saved {final}")

@@ -11,7 +11,7 @@ the place of an answer. The questions' own tokens carry no loss.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any, cast
@@ -87,6 +87,13 @@ class SFTTrainer(RowTrainer):
         mine = sum(sum(lesson.targets) for batch in lessons for lesson in batch)
         count = self.accelerator.reduce(torch.tensor(float(mine), device=device), "sum")
         return lessons, count
+
+    def measured(self) -> dict[str, Any]:
+        return {**super().measured(), "skipped": self.skipped}
+
+    def go_on_measuring(self, state: Mapping[str, Any]) -> None:
+        super().go_on_measuring(state)
+        self.skipped += state["skipped"]  # the next step's rows are there already
 
     def compute_loss(  # type: ignore[override]
         self, model: nn.Module, inputs: list[Lesson], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -116,6 +116,17 @@ class Meter:
         self.lows: dict[str, float] = {}
         self.highs: dict[str, float] = {}
         self.totals: dict[str, float] = defaultdict(float)
+
+    def state(self) -> dict[str, dict[str, float]]:
+        """For JSON; Meter.of is the contrary."""
+        return {name: dict(getattr(self, name)) for name in ("sums", "counts", "lows", "highs", "totals")}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Mapping[str, float]]) -> Meter:
+        meter = cls()
+        for name, values in state.items():
+            getattr(meter, name).update(values)
+        return meter
 
     def mean(self, name: str, total: float, count: float = 1.0) -> None:
         self.sums[name] += total

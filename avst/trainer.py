@@ -11,7 +11,7 @@ optimizer step are decoded together, and every option keeps TRL's name and meani
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -39,6 +39,7 @@ from avst.resampling import other_rows, replace_flat
 from avst.rollout import Sampling, end_tokens, rollout
 from avst.rollout_options import RolloutOptions
 from avst.row_trainer import RowTrainer
+from avst.saving import SaveLater
 from avst.scoring import Scorer
 from avst.startup import check_paths
 from avst.step import Meter, MicroBatch, Step
@@ -107,6 +108,7 @@ class GRPOTrainer(RowTrainer):
             optimizers=optimizers,
         )
         refuse_sharded_weights(self.accelerator)
+        self.add_callback(SaveLater(self.may_save))
         tokenizer = prompts.processor.tokenizer
         self.end_ids, self.pad_id = end_tokens(model, tokenizer)
         self.sampling = Sampling(
@@ -148,6 +150,17 @@ class GRPOTrainer(RowTrainer):
         if not inputs.step.rolled_out:
             self._roll_out(inputs.step)
         return inputs
+
+    def may_save(self) -> bool:
+        """Not inside num_iterations: the answers that the later iterations use are in no checkpoint."""
+        return self.state.global_step % self.args.num_iterations == 0
+
+    def measured(self) -> dict[str, Any]:
+        return {**super().measured(), "meter": self.meter.state()}
+
+    def go_on_measuring(self, state: Mapping[str, Any]) -> None:
+        super().go_on_measuring(state)
+        self.meter = Meter.of(state["meter"])
 
     # ---- rollout, rewards, advantages --------------------------------------------------------------------------------
 

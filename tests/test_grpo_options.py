@@ -90,7 +90,6 @@ def test_an_option_of_a_newer_trl_is_refused_not_ignored(tmp_path: Path, monkeyp
     [
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"max_completion_length": None}, "max_completion_length=None"),
-        ({"num_iterations": 2, "save_strategy": "steps", "save_steps": 5}, "save_steps=5"),
         ({"eval_strategy": "steps", "eval_steps": 5, "per_device_eval_batch_size": 8}, "eval_strategy"),
     ],
 )

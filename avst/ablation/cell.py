@@ -22,12 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from avst.ablation.plan import Cell, Plan, trained
+from avst.ablation.plan import Cell, Plan
 from avst.checkpoint_digest import checkpoint_digest
-from avst.config import Recipe
-from avst.durable import file_digest, json_safe, write_atomically
+from avst.checkpoints import newest_whole
+from avst.durable import json_safe, write_atomically
 from avst.errors import AvstError
-from avst.run_folder import differences, masked
+from avst.identity import file_digests, identity
+from avst.run_folder import differences
 from avst.secrets import words_without_secrets
 
 Say = Callable[[str], None]
@@ -49,24 +50,6 @@ class State:
 
 class Failed(Exception):
     """One stage of a cell did not end well."""
-
-
-def identity(recipe: Recipe, start: str) -> dict[str, Any]:
-    """All that a cell's weights depend on, its seed apart. start: digest of the weights that training begins from."""
-    return json_safe(
-        {"recipe": masked(trained(recipe)), "starting weights": start, "data": file_digests(recipe.data.train)}
-    )
-
-
-def file_digests(files: Sequence[str]) -> dict[str, str]:
-    """File -> digest of its content. Raises AvstError for one that cannot be read."""
-    found = {}
-    for file in files:
-        try:
-            found[file] = file_digest(Path(file))
-        except OSError as error:
-            raise AvstError(f"{file}: cannot be read: {error.strerror}") from error
-    return found
 
 
 def known(cell: Cell) -> dict[str, Any]:
@@ -137,7 +120,7 @@ def run_cell(plan: Plan, cell: Cell, same: dict[str, Any], say: Say) -> State:
 def _train(plan: Plan, cell: Cell, record: dict[str, Any], say: Say) -> None:
     _note(cell, record, stage="training")
     # avst sft cannot go on from a checkpoint: such a cell begins anew
-    checkpoint = newest_checkpoint(cell.folder) if cell.variant.command == "train" else None
+    checkpoint = newest_whole(cell.folder) if cell.variant.command == "train" else None
     say(f"training{f' from {checkpoint.name}' if checkpoint else ''}, log in {cell.folder / 'log.txt'}")
     words = [cell.variant.command, plan.recipe_file, *plan.training_overrides(cell)]
     words += ["--output-dir", str(cell.folder), "--seed", str(cell.seed)]
@@ -188,16 +171,6 @@ def evaluation(plan: Plan) -> dict[str, Any]:
     files = [file for split in recipe.eval.splits for file in getattr(recipe.data, split)]
     settings = {"splits": recipe.eval.splits, "max_new_tokens": recipe.eval.max_new_tokens}
     return json_safe({**settings, "max_questions": recipe.eval.max_questions, "files": file_digests(files)})
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written to its end: the Trainer writes trainer_state.json last."""
-    found = []
-    for path in folder.glob("checkpoint-*"):
-        step = path.name.rpartition("-")[2]
-        if step.isdigit() and (path / "trainer_state.json").is_file():
-            found.append((int(step), path))
-    return max(found)[1] if found else None
 
 
 def _note(cell: Cell, record: dict[str, Any], **values: Any) -> None:

@@ -14,15 +14,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from avst.config import Recipe, load_recipe, recipe_values
+from avst.config import Recipe, load_recipe
 from avst.config.yaml_file import parse_value
 from avst.errors import AvstError
+from avst.identity import EVALUATION, PER_RUN, trained
 from avst.nearest import did_you_mean
 
 FULL = "full"
 START_CELL = "start"  # what --cell calls the evaluation of the untrained model
-PER_CELL = ("name", "output_dir", "seed")  # what the plan itself sets
-EVALUATION = ("eval",)  # sections that are the same for all cells, or their figures could not be compared
 _WEIGHT = re.compile(r"rewards\.(?P<reward>[A-Za-z_]\w*)\.weight")
 
 
@@ -122,13 +121,6 @@ def make_plan(
     return replace(plan, variants=tuple(_told_apart(plan, variants)))
 
 
-def trained(recipe: Recipe) -> dict[str, Any]:
-    """What training depends on: the recipe without its names, its seed and how it is evaluated."""
-    values = recipe_values(recipe)
-    values["data"] = {key: value for key, value in values["data"].items() if key != "eval"}
-    return {key: value for key, value in values.items() if key not in (*PER_CELL, *EVALUATION)}
-
-
 def _dropped(recipe: Recipe, name: str) -> Variant:
     if name not in recipe.rewards:
         raise AvstError(f"--drop {name}: the recipe has no such reward{did_you_mean(name, recipe.rewards)}")
@@ -142,7 +134,7 @@ def _levels(recipe: Recipe, text: str) -> list[Variant]:
     if not equals or not all(key.split(".")) or not rest.strip():
         raise AvstError(f"--set {text}: is not of the form key=value,value, such as rewards.object.weight=0,0.5,1")
     top = key.partition(".")[0]
-    if top in (*PER_CELL, *EVALUATION) or key.startswith("data.eval"):
+    if top in (*PER_RUN, *EVALUATION) or key.startswith("data.eval"):
         instead = "--seeds" if top == "seed" else "key=value, for all cells alike"
         raise AvstError(f"--set {text}: {key} is the same for all cells of a table; give {instead}")
     values = parse_value(f"[{rest}]", f"--set {text}")

@@ -45,6 +45,22 @@ def add_start(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_resume(parser: argparse.ArgumentParser) -> None:
+    """--resume [CHECKPOINT] --allow-changes."""
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="latest",
+        metavar="CHECKPOINT",
+        help="go on from a checkpoint of the run (default: its newest whole one)",
+    )
+    parser.add_argument(
+        "--allow-changes",
+        action="store_true",
+        help="go on although recipe, data or number of processes are not those of the checkpoint",
+    )
+
+
 def recipe_from(args: argparse.Namespace) -> Recipe:
     """The recipe these arguments ask for. Raises AvstError."""
     return load_recipe(args.recipe, args.overrides, output_dir=args.output_dir, seed=args.seed)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from avst.commands.recipe_arguments import add_recipe_arguments, add_start, recipe_from
+from avst.commands.recipe_arguments import add_recipe_arguments, add_resume, add_start, recipe_from
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe_arguments(parser)
     add_start(parser)
+    add_resume(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -20,5 +21,5 @@ def run(args: argparse.Namespace) -> int:
         recipe = replace(recipe, output_dir=f"{recipe.output_dir}-sft")
     from avst.runs import run_sft
 
-    run_sft(recipe, checkpoint=args.model, overwrite=args.overwrite)
+    run_sft(recipe, args.model, args.overwrite, args.resume, args.allow_changes)
     return 0

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from avst.commands.recipe_arguments import add_recipe_arguments, add_start, recipe_from
+from avst.commands.recipe_arguments import add_recipe_arguments, add_resume, add_start, recipe_from
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe_arguments(parser)
     add_start(parser)
-    parser.add_argument(
-        "--resume",
-        nargs="?",
-        const="latest",
-        metavar="CHECKPOINT",
-        help="go on from a checkpoint of the run (default: its newest)",
-    )
+    add_resume(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -24,5 +18,5 @@ def run(args: argparse.Namespace) -> int:
     recipe = recipe_from(args)
     from avst.runs import run_grpo
 
-    run_grpo(recipe, checkpoint=args.model, overwrite=args.overwrite, resume=args.resume)
+    run_grpo(recipe, args.model, args.overwrite, args.resume, args.allow_changes)
     return 0

@@ -1,0 +1,59 @@
+"""SIGTERM and Ctrl-C while training: the step is finished, one checkpoint is made, and the run ends. A second one ends
+it at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopOnSignal(TrainerCallback):
+    """Turns the first signal into a checkpoint and the end of training.
+
+    highest: the highest of all processes' numbers: a signal that reached one of them ends all at the same step;
+    may_save: whether a run could go on from the present step.
+    """
+
+    def __init__(self, highest: Callable[[int], int], may_save: Callable[[], bool]) -> None:
+        self.highest, self.may_save = highest, may_save
+        self.heard = 0  # on this process
+        self.signum = 0  # on any
+        self._before: dict[int, Any] = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if threading.current_thread() is threading.main_thread():  # Python allows it there alone
+            self._before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        self.signum = self.highest(self.heard)
+        if self.signum and self.may_save():
+            control.should_save = control.should_training_stop = True
+        return control
+
+    def restore(self) -> None:
+        """The handlers that were there before. Not at on_train_end: weights are still being saved then."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.heard:
+            self.restore()
+            signal.raise_signal(number)
+            return
+        self.heard = number
+        name = signal.Signals(number).name
+        print(f"\navst: {name}: this step, then a checkpoint; once more ends it at once", file=sys.stderr, flush=True)

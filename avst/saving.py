@@ -1,0 +1,157 @@
+"""What both trainers do with checkpoints: whole or not at all, and all that a run needs to go on as if nothing had
+happened.
+
+transformers saves weights, optimizer, scheduler, random states and the position in the data. What it leaves out is
+kept beside them: what has been measured since the last log line, so that the lines after a resume are those of a run
+that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from avst.checkpoints import SAVING, is_full, make_room, no_space, publish, seal, thin_out
+from avst.durable import write_atomically
+from avst.errors import AvstError
+
+MEASURED = "measured_{rank}.json"
+SLACK = 1.05  # a checkpoint beside its weights and optimizer: tokenizer, states, manifest
+
+
+class AtomicTrainer(Trainer):
+    """A Trainer whose checkpoints are written aside, sealed and renamed (avst.checkpoints).
+
+    about: what its checkpoints belong to, kept in their manifests.
+    """
+
+    about: Mapping[str, Any] = {}
+    _aside: Path | None = None
+    _steps_before = 0  # of earlier starts of this run
+
+    def measured(self) -> dict[str, Any]:
+        """What is known since the last log line, for JSON. A subclass adds its own."""
+        return {
+            "loss": float(self._tr_loss),
+            "total_loss": float(self._total_loss_scalar),
+            "last_logged": int(self._globalstep_last_logged),
+        }
+
+    def go_on_measuring(self, state: Mapping[str, Any]) -> None:
+        """The contrary of `measured`."""
+        self._tr_loss = torch.tensor(float(state["loss"]), device=self.args.device)
+        self._total_loss_scalar = float(state["total_loss"])
+        self._globalstep_last_logged = int(state["last_logged"])
+        # the last line's train_loss is the mean over the whole run then; `log` mends what this does to its pace
+        self._steps_before, self._initial_global_step = self.state.global_step, 0
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "train_runtime" in logs and self._steps_before:
+            mine = 1 - self._steps_before / max(self.state.global_step, 1)
+            logs = {key: value * mine if key.endswith("_per_second") else value for key, value in logs.items()}
+        super().log(logs, start_time)
+
+    def may_save(self) -> bool:
+        """Whether a run could go on from here; where it could not, the checkpoint is made as soon as it can."""
+        return True
+
+    def highest(self, number: int) -> int:
+        """The highest of all processes' numbers."""
+        if self.args.world_size == 1:
+            return number
+        each = self.accelerator.gather(torch.tensor([number], device=self.args.device))
+        return int(each.max())
+
+    # ---- saving ------------------------------------------------------------------------------------------------------
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._aside) if self._aside is not None else super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        run = Path(super()._get_output_dir(trial))
+        name = f"checkpoint-{self.state.global_step}"
+        aside = run / SAVING
+        with self._together(run):
+            if self.args.should_save:
+                shutil.rmtree(aside, ignore_errors=True)
+                (aside / name).mkdir(parents=True)
+                make_room(run, self.checkpoint_bytes())
+        self._aside = aside
+        try:
+            with self._together(run):
+                super()._save_checkpoint(model, trial)
+                measured = aside / name / MEASURED.format(rank=self.args.process_index)
+                write_atomically(measured, json.dumps(self.measured()) + "\n")
+        finally:
+            self._aside = None
+        with self._together(run):
+            if self.args.should_save:
+                seal(aside / name, self.about)
+                publish(aside / name, run / name)
+                shutil.rmtree(aside, ignore_errors=True)
+                thin_out(run, self.args.save_total_limit)
+
+    def checkpoint_bytes(self) -> int:
+        """About what the next checkpoint takes on the disk of this process: weights and the optimizer's state."""
+        kept = {id(p): p for p in self.model.parameters()}.values()  # type: ignore[union-attr]
+        state = getattr(self.optimizer, "state", {})
+        tensors = [t for each in state.values() for t in each.values() if isinstance(t, torch.Tensor)]
+        return int(SLACK * sum(t.numel() * t.element_size() for t in (*kept, *tensors)))
+
+    @contextmanager
+    def _together(self, run: Path) -> Iterator[None]:
+        """Go on when all processes have come to the end of the block; what failed on one of them ends all."""
+        failure: BaseException | None = None
+        try:
+            yield
+        except Exception as error:  # said by every process in the same words
+            failure = error
+        said = _said(failure, run, self.checkpoint_bytes) if failure is not None else ""
+        everyone = gather_object([said]) if self.args.world_size > 1 else [said]
+        if words := next(filter(None, everyone), ""):
+            if self.args.should_save:
+                shutil.rmtree(run / SAVING, ignore_errors=True)
+            raise AvstError(words) from failure
+
+    # ---- going on ----------------------------------------------------------------------------------------------------
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Called once, when the loop stands where the checkpoint was made."""
+        super()._load_rng_state(checkpoint)
+        if checkpoint is None:
+            return
+        file = Path(checkpoint) / MEASURED.format(rank=self.args.process_index)
+        if file.is_file():  # another number of processes has none for some
+            self.go_on_measuring(json.loads(file.read_text(encoding="utf-8")))
+
+
+class SaveLater(TrainerCallback):
+    """A checkpoint that falls where a run could not go on from is made at the next step where it could."""
+
+    def __init__(self, may_save: Callable[[], bool]) -> None:
+        self.may_save, self.due = may_save, False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        self.due |= control.should_save
+        control.should_save = self.due and self.may_save()
+        self.due &= not control.should_save
+        return control
+
+
+def _said(error: BaseException, run: Path, needed: Callable[[], int]) -> str:
+    if isinstance(error, AvstError):
+        return str(error)
+    if is_full(error):
+        return no_space(run, needed(), shutil.disk_usage(run).free)
+    return f"{run}: the checkpoint cannot be written: {type(error).__name__}: {error}; earlier ones are kept"
