@@ -156,8 +156,8 @@ def no_space(run: Path, needed: int, free: int) -> str:
     kept = [checkpoint.path.name for checkpoint in found_in(run) if checkpoint.whole]
     last = f"{kept[-1]} is kept" if kept else "there is no earlier checkpoint"
     return (
-        f"{run}: the disk is full: a checkpoint takes {_size(needed)}, {_size(free)} are free, {_size(needed - free)} are "
-        f"missing; {last}. Make room and `avst resume {run}`"
+        f"{run}: the disk is full: a checkpoint takes {_size(needed)}, {_size(free)} are free, {_size(needed - free)} "
+        f"are missing; {last}. Make room and `avst resume {run}`"
     )
 
 

@@ -29,8 +29,8 @@ def about(recipe: Recipe, command: str, checkpoint: str | Path | None) -> dict[s
 
 
 def choose(run: Path, resume: str, now: Mapping[str, Any] | None, allow_changes: bool) -> Path:
-    """The checkpoint to go on from: the newest whole one for "latest", else the one named, whole and of the same recipe,
-    data and number of processes. Raises AvstError, in the same words on all processes.
+    """The checkpoint to go on from: the newest whole one for "latest", else the one named; of the same recipe, data and
+    number of processes. Raises AvstError, in the same words on all processes.
 
     now: about() of this start, on the main process.
     """

@@ -200,7 +200,7 @@ def _train(trainer: RowTrainer, folder: RunFolder, begin: _Begin, cards: CardWri
     trainer.about = begin.about
     logs.install(trainer, folder)
     trainer.add_callback(cards)
-    stop = StopOnSignal(trainer.highest, trainer.may_save)
+    stop = trainer.stop = StopOnSignal(trainer.highest, trainer.may_save)
     trainer.add_callback(stop)
     try:
         trainer.train(resume_from_checkpoint=None if begin.checkpoint is None else str(begin.checkpoint))

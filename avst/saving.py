@@ -23,6 +23,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from avst.checkpoints import SAVING, is_full, make_room, no_space, publish, seal, thin_out
 from avst.durable import write_atomically
 from avst.errors import AvstError
+from avst.interrupt import StopOnSignal
 
 MEASURED = "measured_{rank}.json"
 SLACK = 1.05  # a checkpoint beside its weights and optimizer: tokenizer, states, manifest
@@ -31,11 +32,12 @@ SLACK = 1.05  # a checkpoint beside its weights and optimizer: tokenizer, states
 class AtomicTrainer(Trainer):
     """A Trainer whose checkpoints are written aside, sealed and renamed (avst.checkpoints).
 
-    about: what its checkpoints belong to, kept in their manifests.
+    about: what its checkpoints belong to, kept in their manifests;  stop: what hears the signals.
     """
 
     about: Mapping[str, Any] = {}
     _aside: Path | None = None
+    stop: StopOnSignal | None = None
     _steps_before = 0  # of earlier starts of this run
 
     def measured(self) -> dict[str, Any]:
@@ -55,6 +57,8 @@ class AtomicTrainer(Trainer):
         self._steps_before, self._initial_global_step = self.state.global_step, 0
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "train_runtime" in logs and self.stop is not None and self.stop.signum:
+            return  # the sum of a whole run, and this one has only been interrupted
         if "train_runtime" in logs and self._steps_before:
             mine = 1 - self._steps_before / max(self.state.global_step, 1)
             logs = {key: value * mine if key.endswith("_per_second") else value for key, value in logs.items()}

@@ -119,8 +119,7 @@ def run_cell(plan: Plan, cell: Cell, same: dict[str, Any], say: Say) -> State:
 
 def _train(plan: Plan, cell: Cell, record: dict[str, Any], say: Say) -> None:
     _note(cell, record, stage="training")
-    # avst sft cannot go on from a checkpoint: such a cell begins anew
-    checkpoint = newest_whole(cell.folder) if cell.variant.command == "train" else None
+    checkpoint = newest_whole(cell.folder)
     say(f"training{f' from {checkpoint.name}' if checkpoint else ''}, log in {cell.folder / 'log.txt'}")
     words = [cell.variant.command, plan.recipe_file, *plan.training_overrides(cell)]
     words += ["--output-dir", str(cell.folder), "--seed", str(cell.seed)]
