@@ -135,14 +135,15 @@ def newest_whole(run: Path) -> Path | None:
     return None
 
 
-def thin_out(run: Path, keep: int | None) -> None:
-    """Delete the oldest whole checkpoints but `keep` (None or 0: none). Those that are not whole are left alone, and
-    do not count: the last one that can be gone on from is never deleted."""
+def thin_out(run: Path, keep: int | None, best: str | Path | None = None) -> None:
+    """Delete the oldest whole checkpoints but `keep` (None or 0: none), and never `best`. Those that are not whole are
+    left alone, and do not count: the last one that can be gone on from is never deleted."""
     if not keep or keep < 0:
         return
     whole = [checkpoint for checkpoint in found_in(run) if checkpoint.whole]
     for checkpoint in whole[:-keep]:
-        shutil.rmtree(checkpoint.path, ignore_errors=True)
+        if best is None or checkpoint.path.resolve() != Path(best).resolve():
+            shutil.rmtree(checkpoint.path, ignore_errors=True)
 
 
 def make_room(run: Path, needed: int) -> None:

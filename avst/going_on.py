@@ -63,6 +63,8 @@ def _chosen(run: Path, resume: str, now: Mapping[str, Any], allow_changes: bool)
             if not allow_changes:
                 raise AvstError(f"{folder}: is not whole: {'; '.join(wrong[:3])}; --allow-changes goes on all the same")
             logger.warning("%s is not whole: %s", folder, "; ".join(wrong))
+    if not any(folder.glob("rng_state*.pth")):
+        raise AvstError(f"{folder}: holds weights alone (save_only_model): start from them by --model, as another run")
     manifest = read_manifest(folder)
     different = differences(manifest["about"], dict(now)) if manifest is not None else []
     if different:

@@ -93,6 +93,7 @@ class AtomicTrainer(Trainer):
         try:
             with self._together(run):
                 super()._save_checkpoint(model, trial)
+                self._name_the_best(run, aside / name)
                 measured = aside / name / MEASURED.format(rank=self.args.process_index)
                 write_atomically(measured, json.dumps(self.measured()) + "\n")
         finally:
@@ -102,7 +103,14 @@ class AtomicTrainer(Trainer):
                 seal(aside / name, self.about)
                 publish(aside / name, run / name)
                 shutil.rmtree(aside, ignore_errors=True)
-                thin_out(run, self.args.save_total_limit)
+                thin_out(run, self.args.save_total_limit, self.state.best_model_checkpoint)
+
+    def _name_the_best(self, run: Path, written: Path) -> None:
+        """load_best_model_at_end: the library has looked for the best checkpoint beside the one being written."""
+        if self.state.best_global_step:
+            self.state.best_model_checkpoint = str(run / f"checkpoint-{self.state.best_global_step}")
+            if self.args.should_save:
+                self.state.save_to_json(str(written / "trainer_state.json"))
 
     def checkpoint_bytes(self) -> int:
         """About what the next checkpoint takes on the disk of this process: weights and the optimizer's state."""

@@ -25,6 +25,7 @@ def write(folder: Path, about: dict | None = None) -> Path:
     (folder / "model.safetensors").write_bytes(b"weights" * 100)
     (folder / "global_step3" / "states.pt").write_bytes(b"a rank's")
     (folder / "trainer_state.json").write_text("{}")
+    (folder / "rng_state.pth").write_bytes(b"random")
     seal(folder, about or {"command": "train"})
     return folder
 
@@ -107,6 +108,11 @@ def test_the_last_whole_one_is_never_thinned_out(tmp_path: Path) -> None:
     assert [c.step for c in found_in(tmp_path)] == [2, 3, 4]  # partial ones do not count and are left alone
     thin_out(tmp_path, None)
     assert [c.step for c in found_in(tmp_path)] == [2, 3, 4]
+    write(tmp_path / "checkpoint-5")
+    thin_out(tmp_path, 1, tmp_path / "checkpoint-2")
+    assert [c.step for c in found_in(tmp_path)] == [2, 3, 4, 5]  # the best one stays too
+    thin_out(tmp_path, 1)
+    assert [c.step for c in found_in(tmp_path)] == [3, 4, 5]
 
 
 OPTIONS = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1, "optim": "adamw_torch"}

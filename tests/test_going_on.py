@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from avst.checkpoints import MANIFEST
+from avst.checkpoints import MANIFEST, seal
 from avst.cli import main
 from avst.errors import AvstError
 from avst.going_on import choose
@@ -60,6 +60,14 @@ def test_a_damaged_one_by_name_needs_to_be_wanted(tmp_path: Path) -> None:
     with pytest.raises(AvstError, match=r"is not whole: model\.safetensors has other content"):
         choose(tmp_path, str(folder), ABOUT, False)
     assert choose(tmp_path, str(folder), ABOUT, True) == folder
+
+
+def test_weights_alone_are_not_gone_on_from(tmp_path: Path) -> None:
+    folder = write(tmp_path / "checkpoint-2", ABOUT)
+    (folder / "rng_state.pth").unlink()
+    seal(folder, ABOUT)
+    with pytest.raises(AvstError, match="holds weights alone"):
+        choose(tmp_path, "latest", ABOUT, True)
 
 
 def test_where_there_is_nothing_to_go_on_from(tmp_path: Path) -> None:
