@@ -15,6 +15,9 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	# beside the environment, for the tests that are about it: every program that finds DeepSpeed imports it, for seconds
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(VENV)/engines --no-deps \
+		--constraint constraints.txt deepspeed einops hjson msgpack ninja py-cpuinfo
 	touch $(READY)
 
 browser:  ## install Debian's Chromium where there is none and this is root; without it the report's page is not tested

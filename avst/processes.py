@@ -17,22 +17,6 @@ def processes() -> PartialState:
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
 
 
-def refuse_sharded_weights(accelerator: Any) -> None:
-    """AvstError under ZeRO-3 and FSDP: a rollout calls parts of the model, which then hold a share of their weights.
-
-    accelerator: accelerate's, of the trainer.
-    """
-    plugin = accelerator.state.deepspeed_plugin
-    engine = "ZeRO-3" if plugin is not None and plugin.zero_stage == 3 else ""
-    if getattr(accelerator.state, "fsdp_plugin", None) is not None:
-        engine = "FSDP"
-    if engine:
-        raise AvstError(
-            f"avst train cannot roll out under {engine} yet, which leaves every process a share of the weights: use "
-            "recipes/accelerate/zero2.yaml or ddp.yaml, or LoRA"
-        )
-
-
 def refuse_data_parallel(args: Any) -> None:
     """AvstError where one process sees several GPUs: the Trainer would wrap the model in nn.DataParallel, which cuts
     tensors by rows, and a packed row is one.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from torch import Tensor, nn
+from trl.models import prepare_deepspeed
 
 from avst.models.packing import PackedRow
+from avst.sharding import copy_of
 
 
 class Reference:
@@ -22,21 +24,29 @@ class Reference:
     so its features, kept on the prompt, serve both; one that trains in the policy is never looked up there by the
     policy (avst.models.features), only by this copy.
 
-    new_adapters: the policy's adapters were made for this run, so that they do nothing yet.
+    new_adapters: the policy's adapters were made for this run, so that they do nothing yet;  engine: what shares the
+    weights out (avst.sharding), or "": under one, adapters cannot be put back and the reference is a copy for them too.
     """
 
-    def __init__(self, policy: nn.Module, new_adapters: bool = True) -> None:
-        self.adapters = hasattr(policy, "disable_adapter")
+    def __init__(self, policy: nn.Module, new_adapters: bool = True, engine: str = "") -> None:
+        self.engine = engine
+        adapters = hasattr(policy, "disable_adapter")
         self.model: nn.Module | None = None
         self.loaded: list[tuple[nn.Parameter, Tensor]] = []
-        if not self.adapters:
-            self.model = copy.deepcopy(policy).eval().requires_grad_(False)
+        if not adapters or (engine and not new_adapters):
+            self.model = copy_of(policy).eval().requires_grad_(False)
         elif not new_adapters:
             self.loaded = [(p, p.detach().clone()) for p in policy.parameters() if p.requires_grad]
 
     def prepare(self, accelerator: Any) -> None:
         self.loaded = [(parameter, weights.to(parameter.device)) for parameter, weights in self.loaded]
-        if self.model is not None:
+        if self.model is None:
+            return
+        if self.engine == "ZeRO-3":
+            self.model = prepare_deepspeed(self.model, accelerator)
+        elif self.engine == "FSDP2":
+            self.model = fsdp2_prepare_model(accelerator, self.model)
+        else:
             self.model = accelerator.prepare_model(self.model, evaluation_mode=True)
 
     @torch.no_grad()

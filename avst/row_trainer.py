@@ -12,8 +12,10 @@ from transformers import PreTrainedModel
 
 from avst.data import StepRows, StepSampler, draws_apart
 from avst.hand_over import opened
+from avst.models.families import unwrapped
 from avst.models.loading import restore_weights
 from avst.saving import AtomicTrainer
+from avst.sharding import sharded
 
 
 class RowTrainer(AtomicTrainer):
@@ -22,6 +24,11 @@ class RowTrainer(AtomicTrainer):
     model: PreTrainedModel | PeftModel
     order: StepSampler
     loss_is_scaled_for_ga = True  # both trainers divide by what a whole step counts, so that micro-batches add up
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.engine = sharded(self.accelerator)
+        unwrapped(self.model).lockstep = self.is_deepspeed_enabled or self.is_fsdp_enabled
 
     def rows_in_steps(self, rows: int, num_iterations: int = 1, shuffle: bool = True) -> DataLoader[Any]:
         """The training loader. rows: of a micro-batch on a process."""
@@ -45,7 +52,7 @@ class RowTrainer(AtomicTrainer):
         return [opened(rows) for rows in arrived]
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if isinstance(self.model, PeftModel):
+        if isinstance(self.model, PeftModel) or self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             restore_weights(self.model, resume_from_checkpoint)

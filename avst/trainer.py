@@ -11,7 +11,8 @@ optimizer step are decoded together, and every option keeps TRL's name and meani
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -32,7 +33,7 @@ from avst.grpo_options import refuse_unsupported
 from avst.models.families import unwrapped
 from avst.models.packing import PackedRow
 from avst.models.policy import Logps
-from avst.processes import refuse_data_parallel, refuse_sharded_weights
+from avst.processes import refuse_data_parallel
 from avst.prompt import PromptBuilder
 from avst.reference import Reference
 from avst.resampling import other_rows, replace_flat
@@ -41,6 +42,7 @@ from avst.rollout_options import RolloutOptions
 from avst.row_trainer import RowTrainer
 from avst.saving import SaveLater
 from avst.scoring import Scorer
+from avst.sharding import WholeWeights, reshard
 from avst.startup import check_paths
 from avst.step import Meter, MicroBatch, Step
 from avst.step_log import completion_rows, log_features, log_loss, log_rollout
@@ -97,7 +99,6 @@ class GRPOTrainer(RowTrainer):
         self.meter = Meter()
         self._step: Step | None = None
         self._paths_checked = False
-        self.reference = Reference(model, new_adapters=peft_config is not None) if args.beta else None
         super().__init__(
             model=model,
             args=args,
@@ -107,7 +108,8 @@ class GRPOTrainer(RowTrainer):
             callbacks=callbacks,
             optimizers=optimizers,
         )
-        refuse_sharded_weights(self.accelerator)
+        self.reference = Reference(model, peft_config is not None, self.engine) if args.beta else None
+        self.whole_weights = WholeWeights(model, args.device) if self.engine else None
         self.add_callback(SaveLater(self.may_save))
         tokenizer = prompts.processor.tokenizer
         self.end_ids, self.pad_id = end_tokens(model, tokenizer)
@@ -165,13 +167,10 @@ class GRPOTrainer(RowTrainer):
     # ---- rollout, rewards, advantages --------------------------------------------------------------------------------
 
     def _roll_out(self, step: Step) -> None:
-        model = unwrapped(self.model)
-        training = model.training
-        model.eval()
-        groups = self._sample_and_score(step.prompts)
-        if self.rollout_options.resample_rounds:
-            groups = self._resampled(step, groups)
-        model.train(training)
+        with self._sampler() as self._policy:
+            groups = self._sample_and_score(step.prompts)
+            if self.rollout_options.resample_rounds:
+                groups = self._resampled(step, groups)
         set_advantages(groups, self.args, self.scorer.specs, self._everyone)
         for is_flat in without_spread(groups):
             self.meter.mean("frac_reward_zero_std", float(is_flat))
@@ -196,9 +195,25 @@ class GRPOTrainer(RowTrainer):
             if self.is_world_process_zero():
                 self.completion_sink(step_now, rows)
 
+    @contextmanager
+    def _sampler(self) -> Iterator[Any]:
+        """The transformers model that draws answers: the policy, or its twin where an engine shares the weights out."""
+        if self.whole_weights is not None:
+            reshard(self.model_wrapped)
+            with self.whole_weights.gathered(self.accelerator.unwrap_model(self.model_wrapped)) as twin:
+                yield unwrapped(twin)
+            return
+        model = unwrapped(self.model)
+        training, lockstep = model.training, model.lockstep
+        model.eval()
+        model.lockstep = False  # each process has its own prompts, and as many as it has
+        yield model
+        model.train(training)
+        model.lockstep = lockstep
+
     def _sample_and_score(self, prompts: Sequence[Prompt]) -> list[Group]:
         """Answers to `prompts` with their rewards; the first group of a run is checked (avst.startup)."""
-        model = unwrapped(self.model)
+        model = self._policy
         with self.accelerator.autocast():  # the bare model lacks the wrapper's, and must sample as it trains
             with self.meter.phase("rollout"):
                 groups = self._sample(model, list(prompts))

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from avst.models.families import placeholder_ids
 from avst.models.feature_key import feature_key
 from avst.models.feature_store import FeatureStore
+from avst.models.lockstep import blank_media, in_lockstep, most_calls
 from avst.types import Prompt
 
 
@@ -73,14 +74,20 @@ def _evaluating(tower: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def embed(model: PreTrainedModel, input_ids: Tensor, prompts: list[tuple[int, Prompt]]) -> Tensor:
+def embed(
+    model: PreTrainedModel, input_ids: Tensor, prompts: list[tuple[int, Prompt]], idle: frozenset[str] = frozenset()
+) -> Tensor:
     """Token embeddings (1, L, D) with each prompt's media written over its placeholders.
 
     prompts: (index of the prompt's first token in the row, prompt). Only positions inside a prompt are placeholders: a
-    media token that the policy happened to sample in an answer keeps its own embedding.
+    media token that the policy happened to sample in an answer keeps its own embedding. idle: as in `idle_towers`.
     """
     embeds = model.get_input_embeddings()(input_ids)
+    missing = _missing_calls(model, [prompt for _, prompt in prompts], idle) if in_lockstep(model) else {}
     for modality, token in placeholder_ids(model.config).items():
+        for _ in range(missing.get(modality, 0)):
+            encoder = _encoders(model)[modality]
+            embeds = embeds + 0 * encoder.encode(*blank_media(model, modality)).sum()
         rows, places = [], []
         for start, prompt in prompts:
             here = (prompt.input_ids.reshape(-1).to(input_ids.device) == token).nonzero().squeeze(1)
@@ -96,6 +103,19 @@ def embed(model: PreTrainedModel, input_ids: Tensor, prompts: list[tuple[int, Pr
         if rows:
             embeds = embeds.index_put((torch.zeros_like(torch.cat(places)), torch.cat(places)), torch.cat(rows))
     return embeds
+
+
+def _missing_calls(model: PreTrainedModel, prompts: list[Prompt], idle: frozenset[str]) -> dict[str, int]:
+    """How many calls each encoder gets less on this process than on the one that has most to encode; one at least for
+    what is idle."""
+    encoders = _encoders(model)
+    calls = {name: 0 for name in encoders}
+    for prompt in prompts:
+        for name in modalities(prompt):
+            calls[name] += trainable(encoders[name].tower) or name not in prompt.features
+    wanted = [max(n, name in idle and trainable(encoders[name].tower)) for name, n in calls.items()]
+    most = most_calls(wanted, model.device)
+    return {name: high - calls[name] for name, high in zip(calls, most, strict=True)}
 
 
 def trainable(module: nn.Module) -> bool:
@@ -116,6 +136,8 @@ def idle_towers(model: PreTrainedModel, idle: frozenset[str] = frozenset()) -> T
     gradient at all, an optimizer would leave out weight decay and the decay of its moments too.
     """
     zero: Tensor | int = 0
+    if in_lockstep(model):
+        return zero  # every tower that any process needs was called by all of them, in `embed`
     together = torch.distributed.is_available() and torch.distributed.is_initialized()
     for modality, encoder in _encoders(model).items():
         if not together and modality not in idle:

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 # float32 logits of one piece: what a processor's cache holds, or 128 MB where starting a kernel costs more than that
@@ -26,23 +25,21 @@ LOGITS_ELSEWHERE = 1 << 25
 TOKENS_AT_ONCE = 256
 
 
-def token_logps(hidden: Tensor, targets: Tensor, head: nn.Module, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+def token_logps(
+    hidden: Tensor, targets: Tensor, head: nn.Module, temperature: float = 1.0, at_once: int = TOKENS_AT_ONCE
+) -> tuple[Tensor, Tensor]:
     """Log-prob and entropy of the policy at each answer token.
 
     hidden: (ΣC, D), the states that predict;  targets: int64 (ΣC,);  head: the language-model head;
-    temperature: the one answers were sampled with (as in TRL, logits are divided by it).
+    temperature: the one answers were sampled with (as in TRL, logits are divided by it);  at_once: tokens for which a
+    head that is no `Head` is called once.
 
     Returns (logps (ΣC,), entropies (ΣC,) in nats without gradient), in float32 or float64.
     """
-    if _is_plain(head):
-        weight = head.weight
-        device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        columns = max(1, LOGITS_AT_ONCE.get(device, LOGITS_ELSEWHERE) // max(1, len(hidden)))
-        with torch.autocast(device, enabled=False):  # dtype says what the products are made in, all else is wider
-            return _Vocabulary.apply(hidden, weight, targets, temperature, columns, dtype)
+    if isinstance(head, Head):
+        return head(hidden, targets=targets, temperature=temperature)
     logps, entropies = [], []
-    for h, t in zip(hidden.split(TOKENS_AT_ONCE), targets.split(TOKENS_AT_ONCE), strict=True):
+    for h, t in zip(hidden.split(at_once), targets.split(at_once), strict=True):
         logp, entropy = (
             checkpoint(plain_logps, h, t, head, temperature, use_reentrant=False)
             if torch.is_grad_enabled()
@@ -64,16 +61,26 @@ def plain_logps(hidden: Tensor, targets: Tensor, head: nn.Module, temperature: f
     return logps, entropies
 
 
-def _is_plain(head: nn.Module) -> bool:
-    """A linear layer whose weights lie here whole. Engines that share weights out (ZeRO-3, FSDP) gather them in hooks
-    of the layer's own forward, quantised layers and adapters have one of their own: these must be called."""
-    return (
-        type(head) is nn.Linear
-        and head.bias is None
-        and not head._forward_pre_hooks
-        and not head._forward_hooks
-        and not isinstance(head.weight, DTensor)
-    )
+class Head(nn.Linear):
+    """A language-model head that can also give log-probs. They are made in its forward, where engines that share
+    weights out (ZeRO-3, FSDP) have gathered them."""
+
+    def forward(self, input: Tensor, targets: Tensor | None = None, temperature: float = 1.0) -> Any:
+        """Logits; with targets int64 (ΣC,) what `token_logps` returns."""
+        if targets is None:
+            return super().forward(input)
+        device = input.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else input.dtype
+        columns = max(1, LOGITS_AT_ONCE.get(device, LOGITS_ELSEWHERE) // max(1, len(input)))
+        with torch.autocast(device, enabled=False):  # dtype says what the products are made in, all else is wider
+            return _Vocabulary.apply(input, self.weight, targets, temperature, columns, dtype)
+
+
+def teach_head(head: nn.Module) -> None:
+    """Make a linear layer a Head, in place. Quantised layers, adapters and heads with a bias have a forward of their
+    own, which must be called: they stay as they are."""
+    if type(head) is nn.Linear and head.bias is None:
+        head.__class__ = Head
 
 
 class _Vocabulary(torch.autograd.Function):

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 
 from avst.models.attention import install
 from avst.models.features import embed, idle_towers
-from avst.models.logprobs import token_logps
+from avst.models.lockstep import in_lockstep
+from avst.models.logprobs import TOKENS_AT_ONCE, teach_head, token_logps
 from avst.models.packing import PackedRow
 from avst.models.shared_cache import SharedCache
 
@@ -43,6 +44,7 @@ def understand_groups(model: PreTrainedModel, attention: str = "sdpa") -> PreTra
 
     model.__class__ = type(base.__name__, (base,), {"forward": forward, "__module__": base.__module__})
     install(model.model.language_model, attention)
+    teach_head(model.lm_head)
     return model
 
 
@@ -50,7 +52,7 @@ def packed_logps(model: PreTrainedModel, row: PackedRow, temperature: float = 1.
     """Log-prob and entropy of every answer token of the row's groups."""
     row = row.to(model.device)
     starts = [(part.start, prompt) for part, prompt in zip(row.layout.segments, row.prompts, strict=True)]
-    embeds = embed(model, row.input_ids, starts)
+    embeds = embed(model, row.input_ids, starts, row.idle)
     if torch.is_grad_enabled():
         embeds = embeds + idle_towers(model, row.idle)
     hidden = model.model.language_model(
@@ -60,5 +62,7 @@ def packed_logps(model: PreTrainedModel, row: PackedRow, temperature: float = 1.
         use_cache=False,
         group=row.layout,
     ).last_hidden_state
-    logps, entropies = token_logps(hidden[0, row.predictors], row.targets, model.lm_head, temperature)
+    states = hidden[0, row.predictors]
+    at_once = len(states) if in_lockstep(model) else TOKENS_AT_ONCE  # processes have other numbers of tokens
+    logps, entropies = token_logps(states, row.targets, model.lm_head, temperature, at_once)
     return {"logps": logps, "entropies": entropies}

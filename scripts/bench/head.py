@@ -25,12 +25,11 @@ QUICK = ((24, 32),)
 def arm(way: str, tokens: int, hidden: int, words: int, trainable: bool) -> Callable[[], dict[str, Any]]:
     """One forward and backward a call; the first reply's detail says what the process held before it."""
     import torch
-    from torch import nn
 
-    from avst.models.logprobs import plain_logps, token_logps
+    from avst.models.logprobs import Head, plain_logps, token_logps
 
     torch.manual_seed(0)
-    head = nn.Linear(hidden, words, bias=False).requires_grad_(trainable)
+    head = Head(hidden, words, bias=False).requires_grad_(trainable)
     states = torch.randn(tokens, hidden).mul_(0.5).requires_grad_()
     targets = torch.randint(0, words, (tokens,))
     grad = torch.randn(tokens)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from avst.models import logprobs
-from avst.models.logprobs import plain_logps, token_logps
+from avst.models.logprobs import Head, plain_logps, token_logps
 
 WORDS, SIZE, TOKENS = 97, 12, 21
 
@@ -15,7 +15,7 @@ WORDS, SIZE, TOKENS = 97, 12, 21
 def world(dtype: torch.dtype = torch.float64) -> tuple[Tensor, nn.Linear, Tensor, Tensor]:
     """States, a head with large and small weights, targets (the first and last word among them), gradients."""
     generator = torch.Generator().manual_seed(3)
-    head = nn.Linear(SIZE, WORDS, bias=False, dtype=dtype)
+    head = Head(SIZE, WORDS, bias=False, dtype=dtype)
     with torch.no_grad():
         head.weight.copy_(torch.randn(WORDS, SIZE, generator=generator) * 3)
     hidden = torch.randn(TOKENS, SIZE, generator=generator).to(dtype)
@@ -50,7 +50,7 @@ def test_gradients_by_finite_differences(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(logprobs.LOGITS_AT_ONCE, "cpu", 30 * TOKENS)
 
     def logps(states: Tensor, weight: Tensor) -> Tensor:
-        bare = nn.Linear(SIZE, WORDS, bias=False, dtype=torch.float64)
+        bare = Head(SIZE, WORDS, bias=False, dtype=torch.float64)
         del bare.weight
         bare.weight = weight  # type: ignore[assignment]
         return token_logps(states, targets, bare, 0.8)[0]
@@ -105,10 +105,11 @@ def test_autocast_and_bfloat16(monkeypatch: pytest.MonkeyPatch, weights: torch.d
 
 
 def test_a_head_of_its_own_kind_is_called() -> None:
-    """One with a bias (or an adapter, or shared out) computes its logits itself, by pieces of the tokens."""
+    """One with a bias (or an adapter) computes its logits itself, by pieces of the tokens; a Head with hooks (an engine
+    gathers its weights in them) is called too."""
     hidden, _, targets, grad = world()
     head = nn.Linear(SIZE, WORDS, dtype=torch.float64)
-    hooked = nn.Linear(SIZE, WORDS, bias=False, dtype=torch.float64)
+    hooked = Head(SIZE, WORDS, bias=False, dtype=torch.float64)
     calls: list[int] = []
     hooked.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
     for one in (head, hooked):
