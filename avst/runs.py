@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
+import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -41,6 +43,8 @@ UNSAID = {
 # Worker processes of the loader where the recipe does not say how many: while the model works on one step they decode
 # the clips of the next.
 WORKERS = 2
+
+SEEN_WITHIN = 60.0  # seconds: NFS shows a new file to other hosts with so much delay, by its defaults
 
 
 def run_grpo(
@@ -140,6 +144,19 @@ def _check_output(recipe: Recipe) -> None:
         raise AvstError(f"{recipe.output_dir}: the run's folder cannot be made: {error.strerror}") from error
 
 
+def _seen_by_all(path: str) -> RunFolder:
+    """The folder that the main process has opened. AvstError on a host that does not see it: its checkpoints would lack
+    this host's part, and nobody would know before a resume."""
+    patience = time.monotonic() + SEEN_WITHIN
+    while not (Path(path) / "run.json").is_file():
+        if time.monotonic() > patience:
+            raise AvstError(
+                f"{path}: not seen on host {socket.gethostname()}: output_dir must be a folder that all hosts share"
+            )
+        time.sleep(0.1)
+    return RunFolder(path)
+
+
 def _warn_of_narrow_weights(trainer: GRPOTrainer) -> None:
     """A step of 1e-6 is far below half an ulp of a bfloat16 weight of 0.02: nearly every update would be rounded away.
 
@@ -180,7 +197,7 @@ class _Start:
         state = processes()
         with state.main_process_first():
             if not state.is_main_process:
-                return RunFolder(recipe.output_dir)
+                return _seen_by_all(recipe.output_dir)
             return RunFolder.open(
                 recipe,
                 self.command,

@@ -1,6 +1,6 @@
 """Run by torchrun from tests/test_engines.py: the same steps in engines.
 
-    torchrun --nproc_per_node 2 tests/scripts/engines.py ENGINES CHECKPOINTS OUT
+    torchrun --nproc_per_node 2 tests/scripts/engines.py ENGINES CHECKPOINTS OUT [CASE]
 
 ENGINES: ddp, zero2, zero3, zero3-offload and fsdp2, that one last. accelerate offers the latter four on accelerators
 alone; here it is told that the CPU, with gloo, is one. The cases and `run_case` are imported by the test, which runs
@@ -167,6 +167,8 @@ if __name__ == "__main__":
     for engine in engines:
         options = settings_of(engine)
         for number, name in enumerate(CASES):
+            if sys.argv[4:] not in ([], [name]):
+                continue
             folder = out / f"{engine}{number}"
             results = [run_case(name, checkpoints, folder, 1, **options)]
             if "save_steps" in CASES[name]:
