@@ -36,6 +36,13 @@ def sharded(accelerator: Accelerator) -> str:
     return "FSDP2"
 
 
+def computed_in(accelerator: Accelerator) -> torch.dtype | None:
+    """What FSDP2 casts its float32 weights to before it computes with them, where it does; DeepSpeed keeps what it
+    computes with."""
+    policy = getattr(getattr(accelerator.state, "fsdp_plugin", None), "mixed_precision_policy", None)
+    return getattr(policy, "param_dtype", None)
+
+
 class WholeWeights:
     """A twin of a model, whose parameters are there inside `gathered` alone.
 
@@ -57,11 +64,10 @@ class WholeWeights:
         """
         theirs = dict(model.named_parameters())
         with whole(theirs.values()) as tensors:
-            given = dict(zip(theirs, tensors, strict=True))
-            for name, parameter in self.twin.named_parameters():
-                value = given.pop(name).detach().to(parameter.device)
-                parameter.data = value if dtype is None or not value.is_floating_point() else value.to(dtype)
-            del given, tensors
+            for (name, parameter), value in zip(self.twin.named_parameters(), tensors, strict=True):
+                assert name in theirs
+                narrow = dtype is not None and value.is_floating_point()
+                parameter.data = value.to(parameter.device, dtype if narrow else value.dtype)
             try:
                 yield self.twin
             finally:
@@ -87,15 +93,16 @@ def copy_of(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def whole(parameters: Iterable[nn.Parameter]) -> Iterator[list[Tensor]]:
-    """The parameters' whole tensors, whatever an engine has made of them; to be read inside the block alone."""
+def whole(parameters: Iterable[nn.Parameter]) -> Iterator[Iterator[Tensor]]:
+    """The parameters' whole tensors one after the other, whatever an engine has made of them; to be read inside the
+    block alone, by every process."""
     parameters = list(parameters)
     with ExitStack() as stack:
         if any(hasattr(p, "ds_id") for p in parameters):
             import deepspeed  # an extra
 
             stack.enter_context(deepspeed.zero.GatheredParameters(parameters))
-        yield [p.full_tensor() if isinstance(p, DTensor) else p.data for p in parameters]
+        yield (p.full_tensor().detach() if isinstance(p, DTensor) else p.data for p in parameters)
 
 
 def reshard(model: nn.Module) -> None:

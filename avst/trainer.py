@@ -42,7 +42,7 @@ from avst.rollout_options import RolloutOptions
 from avst.row_trainer import RowTrainer
 from avst.saving import SaveLater
 from avst.scoring import Scorer
-from avst.sharding import WholeWeights, reshard
+from avst.sharding import WholeWeights, computed_in, reshard
 from avst.startup import check_paths
 from avst.step import Meter, MicroBatch, Step
 from avst.step_log import completion_rows, log_features, log_loss, log_rollout
@@ -200,7 +200,8 @@ class GRPOTrainer(RowTrainer):
         """The transformers model that draws answers: the policy, or its twin where an engine shares the weights out."""
         if self.whole_weights is not None:
             reshard(self.model_wrapped)
-            with self.whole_weights.gathered(self.accelerator.unwrap_model(self.model_wrapped)) as twin:
+            inner = self.accelerator.unwrap_model(self.model_wrapped)
+            with self.whole_weights.gathered(inner, computed_in(self.accelerator)) as twin:
                 yield unwrapped(twin)
             return
         model = unwrapped(self.model)

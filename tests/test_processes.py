@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from avst import runs
 from avst.errors import AvstError
 from avst.processes import refuse_lost_processes
 from tests.conftest import ROOT
@@ -72,3 +73,11 @@ def test_accelerate_launch_on_cpu(tiny_folders: dict[str, Path], tmp_path: Path)
     assert done.returncode != 0
     assert "accelerate launch was asked for several processes and started one" in done.stderr
     assert not list(tmp_path.glob("run/*"))
+
+
+def test_a_host_that_does_not_see_the_folder_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "SEEN_WITHIN", 0.2)
+    with pytest.raises(AvstError, match="must be a folder that all hosts share"):
+        runs._seen_by_all(str(tmp_path))
+    (tmp_path / "run.json").write_text("{}")
+    assert runs._seen_by_all(str(tmp_path)).path == tmp_path
