@@ -49,6 +49,7 @@ def policy(recipe: Recipe, checkpoint: str | Path | None = None) -> Policy:
         freeze=chosen.freeze,
         quantize_4bit=lora is not None and lora.quantize_4bit,
         revision=chosen.revision if checkpoint is None else None,
+        allow_pickle=chosen.allow_pickle,
     )
     if chosen.feature_cache is not None:
         unwrapped(model).feature_store = FeatureStore(chosen.feature_cache, int(chosen.feature_cache_gb * 1e9))

@@ -188,9 +188,10 @@ class _Start:
             raise AvstError("--resume goes on from what --overwrite would delete: give one of them")
         _check_output(recipe)
         now = about(recipe, self.command, self.checkpoint) if processes().is_main_process else {}
+        run = Path(recipe.output_dir)
         if self.resume is None:
             return _Begin(now, None)
-        return _Begin(now, choose(Path(recipe.output_dir), self.resume, now, self.allow_changes))
+        return _Begin(now, choose(run, self.resume, now, self.allow_changes, recipe.model.allow_pickle))
 
     def folder(self, recipe: Recipe) -> RunFolder:
         """The run's folder, opened by the main process before the others use it."""

@@ -9,6 +9,7 @@ that was never interrupted.
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -80,6 +81,14 @@ class AtomicTrainer(Trainer):
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._aside) if self._aside is not None else super()._get_output_dir(trial)
 
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """training_args.bin holds every option, and weights are made to be shared: the Hub's token stays here."""
+        token, self.args.hub_token = self.args.hub_token, None
+        try:
+            super()._save(output_dir, state_dict)
+        finally:
+            self.args.hub_token = token
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         run = Path(super()._get_output_dir(trial))
         name = f"checkpoint-{self.state.global_step}"
@@ -136,9 +145,14 @@ class AtomicTrainer(Trainer):
 
     # ---- going on ----------------------------------------------------------------------------------------------------
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _states_alone(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Called once, when the loop stands where the checkpoint was made."""
-        super()._load_rng_state(checkpoint)
+        with _states_alone(checkpoint):
+            super()._load_rng_state(checkpoint)
         if checkpoint is None:
             return
         file = Path(checkpoint) / MEASURED.format(rank=self.args.process_index)
@@ -159,6 +173,16 @@ class SaveLater(TrainerCallback):
         control.should_save = self.due and self.may_save()
         self.due &= not control.should_save
         return control
+
+
+@contextmanager
+def _states_alone(checkpoint: str | None) -> Iterator[None]:
+    """torch's weights-only reader refuses what is more than tensors and plain values, and has run nothing of it."""
+    try:
+        yield
+    except pickle.UnpicklingError as error:
+        why = next((line.strip() for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line), "")
+        raise AvstError(f"{checkpoint}: its states hold more than numbers, and are not opened: {why[:200]}") from error
 
 
 def _said(error: BaseException, run: Path, needed: Callable[[], int]) -> str:

@@ -23,9 +23,9 @@ def write(folder: Path, about: dict | None = None) -> Path:
     """A sealed checkpoint of three small files."""
     (folder / "global_step3").mkdir(parents=True)
     (folder / "model.safetensors").write_bytes(b"weights" * 100)
-    (folder / "global_step3" / "states.pt").write_bytes(b"a rank's")
+    torch.save({"a": "rank's"}, folder / "global_step3" / "states.pt")
     (folder / "trainer_state.json").write_text("{}")
-    (folder / "rng_state.pth").write_bytes(b"random")
+    torch.save({"cpu": "random"}, folder / "rng_state.pth")
     seal(folder, about or {"command": "train"})
     return folder
 

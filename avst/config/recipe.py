@@ -32,7 +32,8 @@ class LoraRecipe:
 class ModelRecipe:
     """path: a Hub name or a folder;  dtype "auto": as the checkpoint was saved;  revision: a Hub commit, tag or branch;
     freeze: the parts that do not learn; a tower with its connector frozen has its features computed once a clip, and
-    with feature_cache kept on disk for later epochs and runs, at most feature_cache_gb gigabytes of them."""
+    with feature_cache kept on disk for later epochs and runs, at most feature_cache_gb gigabytes of them;
+    allow_pickle: weights may come from .bin files, of which the tensors alone are read."""
 
     path: str = field(metadata={"path": True})
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
@@ -42,6 +43,7 @@ class ModelRecipe:
     revision: str | None = None
     feature_cache: str | None = None
     feature_cache_gb: float = field(default=50.0, metadata={"above": 0})
+    allow_pickle: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class Recipe:
 
     name: str
     model: ModelRecipe
-    seed: int = field(default=0, metadata={"least": 0})
+    seed: int = field(default=0, metadata={"least": 0, "most": 2**32 - 1})
     license: str | None = None
     output_dir: str = ""
     data: DataRecipe = field(default_factory=DataRecipe)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoProcessor, BitsAndBytesConfig, PreTrainedModel, ProcessorMixin
 from transformers.utils.logging import disable_progress_bar
 
@@ -17,6 +15,7 @@ from avst.errors import AvstError
 from avst.models.families import Family, family_of, model_class, towers
 from avst.models.packaged import packaged
 from avst.models.policy import understand_groups
+from avst.models.trust import DAMAGED, adapter_base, refuse_pickles, refuse_shards_elsewhere, why
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "float64": torch.float64}
 
@@ -29,18 +28,23 @@ def load(
     freeze: Sequence[str] = (),
     quantize_4bit: bool = False,
     revision: str | None = None,
+    allow_pickle: bool = False,
 ) -> tuple[PreTrainedModel | PeftModel, ProcessorMixin, Family]:
     """(model, processor, family) of a checkpoint folder, a hub name or a packaged one (avst.models.packaged); a folder
     with adapters alone loads its base too.
 
     dtype: of the weights, or "auto" for the checkpoint's;  attention: sdpa, eager or flash_attention_2;
     freeze: towers by name (avst.models.families.towers);  quantize_4bit: QLoRA's NF4 base, needs bitsandbytes and a
-    GPU. Omni checkpoints load their thinker alone: the talker speaks, which no answer needs.
+    GPU;  allow_pickle: weights may come from .bin files (avst.models.trust). Omni checkpoints load their thinker alone:
+    the talker speaks, which no answer needs.
     """
     disable_progress_bar()  # a bar a shard, while avst says what it does itself
     path = packaged(path)
     adapters = Path(path) / "adapter_config.json"
-    base = _adapter_base(adapters) if adapters.is_file() else str(path)
+    base = adapter_base(adapters) if adapters.is_file() else str(path)
+    for folder in {str(path), base}:
+        refuse_pickles(folder, allow_pickle)
+        refuse_shards_elsewhere(folder)
     revision = revision if base == str(path) else None  # it names a commit of `path`, not of an adapter's base
     config = _config(base, revision)
     options: dict[str, Any] = {
@@ -48,6 +52,7 @@ def load(
         "attn_implementation": attention,
         "revision": revision,
         "trust_remote_code": False,
+        "use_safetensors": None if allow_pickle else True,
     }
     if quantize_4bit:
         options["quantization_config"] = BitsAndBytesConfig(
@@ -58,16 +63,17 @@ def load(
         )
     try:
         model = model_class(config).from_pretrained(base, **options)
-    except (OSError, SafetensorError) as error:
-        raise AvstError(
-            f"model.path {base}: its weights cannot be read: {' '.join(str(error).split())[:200]}"
-        ) from error
+    except DAMAGED as error:
+        raise AvstError(f"model.path {base}: its weights cannot be read: {why(error)}") from error
     understand_groups(model, attention)
     freeze_towers(model, freeze)
     processor = _processor(base, revision)
     if adapters.is_file():
         # peft's default would freeze them: a run that goes on from adapters would then train nothing, and not say so
-        return PeftModel.from_pretrained(model, str(path), is_trainable=True), processor, family_of(config)
+        try:
+            return PeftModel.from_pretrained(model, str(path), is_trainable=True), processor, family_of(config)
+        except (*DAMAGED, ValueError, RuntimeError, TypeError) as error:
+            raise AvstError(f"model.path {path}: its adapters cannot be read: {why(error)}") from error
     return model, processor, family_of(config)
 
 
@@ -77,14 +83,15 @@ def load_sketch(
     """As `load`, with a model that has shapes and no weights (on torch's meta device): for prompts and for counting."""
     path = packaged(path)
     adapters = Path(path) / "adapter_config.json"
-    base = _adapter_base(adapters) if adapters.is_file() else str(path)
+    base = adapter_base(adapters) if adapters.is_file() else str(path)
     revision = revision if base == str(path) else None
     config = _config(base, revision)
     family = family_of(config)
     wanted = DTYPES.get(dtype) or getattr(config, "dtype", None) or torch.float32
     thinker = getattr(config, "thinker_config", config)  # an Omni checkpoint's config holds the talker's too
     with torch.device("meta"):
-        model = model_class(config)._from_config(thinker, dtype=wanted)
+        # what a config says of its attention may name code to be fetched
+        model = model_class(config)._from_config(thinker, dtype=wanted, attn_implementation="sdpa")
     freeze_towers(model, freeze)
     return model, _processor(base, revision), family
 
@@ -95,7 +102,9 @@ def restore_weights(model: PreTrainedModel, checkpoint: str | Path) -> None:
     The Trainer's own loading knows only the names in the file, which differ from the model's for the Omni thinker, and
     passes over what it does not find: a resumed run would go on from the weights it started with.
     """
-    saved = model_class(model.config).from_pretrained(checkpoint, dtype=model.dtype, trust_remote_code=False)
+    saved = model_class(model.config).from_pretrained(
+        checkpoint, dtype=model.dtype, trust_remote_code=False, use_safetensors=True
+    )
     model.load_state_dict(saved.state_dict())
 
 
@@ -133,7 +142,7 @@ def _config(path: str, revision: str | None) -> Any:
         raise AvstError(f"model.path {path}: no checkpoint there (no such folder)")
     try:
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AvstError(f"model.path {path}: no checkpoint there ({str(error).splitlines()[0]})") from error
     family_of(config)
     return config
@@ -142,12 +151,5 @@ def _config(path: str, revision: str | None) -> Any:
 def _processor(base: str, revision: str | None) -> ProcessorMixin:
     try:
         return AutoProcessor.from_pretrained(base, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AvstError(f"model.path {base}: no processor there ({str(error).splitlines()[0]})") from error
-
-
-def _adapter_base(path: Path) -> str:
-    try:
-        return str(packaged(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AvstError(f"{path}: does not say which model these adapters are for ({error})") from error
