@@ -36,7 +36,7 @@ def checkpoint_digest(checkpoint: str | Path, revision: str | None = None) -> st
             for path, content in zip(files, pool.map(file_digest, files), strict=True):
                 digest.update(f"{path.name}\0{content}\0".encode())
         base = json.loads(adapters.read_text(encoding="utf-8"))["base_model_name_or_path"] if adapters.is_file() else ""
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AvstError(f"{folder}: the checkpoint cannot be read: {error}") from error
     if base:
         digest.update(checkpoint_digest(base).encode())

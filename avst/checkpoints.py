@@ -110,7 +110,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         for name, entry in files.items():
             sound &= isinstance(entry["bytes"], int) and isinstance(entry["hash"], str)
             sound &= not Path(name).is_absolute() and ".." not in Path(name).parts
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return manifest if sound else None
 

@@ -17,7 +17,7 @@ from types import ModuleType
 
 from avst import __version__
 from avst.errors import AvstError, Interrupted
-from avst.failures import explain, wants_traceback
+from avst.failures import explain, harmless, tidy_warnings, wants_traceback
 from avst.nearest import did_you_mean
 
 
@@ -128,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         complete()
     argv = list(sys.argv[1:] if argv is None else argv)
+    tidy_warnings()
     try:
         args = parse(argv)
         return int(args.run(args) or 0)
@@ -146,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if wants_traceback(argv):
             raise
         line, status = explain(error, _asked(argv))
-        print(line, file=sys.stderr)
+        print(harmless(line), file=sys.stderr)
         return status
 
 

@@ -88,7 +88,7 @@ class EvalFolder:
         try:
             earlier = json.loads(file.read_text(encoding="utf-8"))["identity"]
             same_weights = earlier["checkpoint"]["digest"] == identity["checkpoint"]["digest"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise AvstError(
                 f"{file}: cannot be read ({error}), so nobody knows whose answers these are; choose another folder "
                 "(--out), or delete them with --overwrite"

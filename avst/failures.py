@@ -8,6 +8,7 @@ its traceback is kept in a file, and the line names the file.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import tempfile
 import time
@@ -16,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from avst.errors import AvstError
+from avst.secrets import without_secrets
+from avst.watch.safe_text import safe
 
 USER, BUG = 1, 70  # 70: EX_SOFTWARE of sysexits.h
 
@@ -52,6 +55,22 @@ def wants_traceback(argv: Sequence[str]) -> bool:
     return "--traceback" in argv or os.environ.get("AVST_TRACEBACK", "0") not in ("", "0")
 
 
+def harmless(line: str) -> str:
+    """A message as a terminal may show it: names of files and words of models come into messages."""
+    return safe(without_secrets(line))
+
+
+def tidy_warnings() -> None:
+    """The same for what is logged while nobody has set logging up."""
+    if logging.lastResort is not None and _tidied not in logging.lastResort.filters:
+        logging.lastResort.addFilter(_tidied)
+
+
+def _tidied(record: logging.LogRecord) -> bool:
+    record.msg, record.args = harmless(record.getMessage()), ()
+    return True
+
+
 def explain(error: Exception, command: str | None) -> tuple[str, int]:
     """(the line to print, the exit status). Writes the traceback of a bug to a file, and says to which."""
     if isinstance(error, AvstError):
@@ -86,11 +105,13 @@ def _line(error: BaseException) -> str:
 def _keep(error: BaseException, command: str | None) -> Path | None:
     """Where the traceback was written: the run's folder, else the folder for temporary files, else nowhere."""
     name = f"avst-{command or 'command'}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-    text = "".join(traceback.format_exception(error))
+    text = without_secrets("".join(traceback.format_exception(error)))
     for folder in (*reversed(_kept_in), Path(tempfile.gettempdir())):
         try:
             path = folder / name
-            path.write_text(text, encoding="utf-8")
+            # made anew, readable by its owner alone: in a folder that all may write to, the name may be a trap
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+                file.write(text)
             return path
         except OSError:
             continue

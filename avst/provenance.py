@@ -50,10 +50,14 @@ def _state(folder: Path) -> dict[str, Any] | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """git's answer; None where there is no git, no repository, or no answer in ten seconds."""
+    """git's answer; None where there is no git, no repository, or no answer in ten seconds.
+
+    A repository's own config and hooks may name programs that `git status` starts; none of them is started here.
+    """
+    command = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "--no-optional-locks"]
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False
+            [*command, "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -18,6 +18,7 @@ from avst.run_folder import RunFolder
 from avst.runs import run_grpo
 from avst.scenes.settings import make_settings
 from avst.scenes.synthesise import synthesise
+from avst.watch.safe_text import safe
 
 
 def quickstart(recipe: Recipe, out: Path, clips: int = 350, say: Callable[[str], None] = print) -> Path:
@@ -72,15 +73,15 @@ def _a_look(rows: list[dict[str, Any]]) -> str:
     if not spread:
         return ""
     group = sorted(spread[-1], key=lambda row: row["total"])
-    lines = [f"one group of step {group[0]['step']}: {group[0]['prompt']}"]
-    lines.append(f"  gold  {' '.join(group[0]['gold'].split())}")
+    lines = [f"one group of step {group[0]['step']}: {safe(group[0]['prompt'])}"]
+    lines.append(f"  gold  {safe(group[0]['gold'])}")
     for title, row in (("best", group[-1]), ("worst", group[0])):
         parts = "  ".join(
             f"{name.removeprefix('reward_')} {value:.2f}"
             for name, value in row.items()
             if name.startswith("reward_") and value is not None
         )
-        lines.append(f"  {title:6}{' '.join(row['completion'].split())}")
+        lines.append(f"  {title:6}{safe(row['completion'])}")
         lines.append(f"        total {row['total']:.2f} ({parts})  advantage {row['advantage']:+.2f}")
     return "\n".join(lines) + "\n"
 

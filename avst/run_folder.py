@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from avst.config import Recipe, recipe_values
+from avst.config.yaml_file import read_yaml
 from avst.durable import append_line, json_safe, read_lines, replacing, write_atomically
 from avst.errors import AvstError
 from avst.failures import keep_tracebacks_in
@@ -122,9 +123,9 @@ class RunFolder:
             return []
         try:
             record = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-            earlier = yaml.safe_load((self.path / "recipe.yaml").read_text(encoding="utf-8"))
+            earlier = read_yaml(self.path / "recipe.yaml")[0]
             starts, earlier_command = list(record["starts"]), record["command"]
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, AvstError) as error:
             raise AvstError(
                 f"{self.path}: holds {', '.join(found)} of a run that cannot be read ({error}); choose another "
                 "--output-dir, or delete the earlier run with --overwrite"

@@ -10,8 +10,9 @@ BLOT = "(not saved)"
 _NAME = r"(?:\w*[_-])?(?:token|password|passwd|secret|api[_-]?key|access[_-]?key)"
 _ASSIGNED = re.compile(rf"(?i)(?<![\w-])(?P<name>-{{0,2}}{_NAME})(?P<mark>[\"']?\s*[=:]\s*)(?P<value>[^\s,}}\]]+)")
 _FLAG = re.compile(rf"(?i)--?{_NAME}")
-_SHAPES = re.compile(
+SHAPES = re.compile(
     r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}|\bgh[pousr]_[A-Za-z0-9]{20,}|\bsk-[A-Za-z0-9_-]{20,}|\bAKIA[0-9A-Z]{16}\b"
+    r"|\bxox[abeprs]-[A-Za-z0-9-]{10,}|\bglpat-[A-Za-z0-9_-]{20,}"
 )
 _IN_URL = re.compile(r"(?<=://)[^\s/@]+(?=@)")
 NAMED = re.compile(rf"(?i){_NAME}")
@@ -26,7 +27,7 @@ def without_secrets(text: str) -> str:
         if NAMED.fullmatch(name) and len(value) >= 8:
             text = text.replace(value, BLOT)
     text = _ASSIGNED.sub(lambda found: f"{found['name']}{found['mark']}{BLOT}", text)
-    return _IN_URL.sub(BLOT, _SHAPES.sub(BLOT, text))
+    return _IN_URL.sub(BLOT, SHAPES.sub(BLOT, text))
 
 
 def words_without_secrets(words: list[str]) -> list[str]:

@@ -59,7 +59,7 @@ def known(cell: Cell) -> dict[str, Any]:
         record = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AvstError(f"{file}: cannot be read ({error}); delete {cell.folder} to train this cell anew") from error
     if not isinstance(record, dict) or not isinstance(record.get("identity"), dict):
         raise AvstError(f"{file}: is no record of a cell; delete {cell.folder} to train this cell anew")

@@ -7,8 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from avst.config.yaml_file import read_yaml
 from avst.errors import AvstError
 from avst.run_folder import RunFolder
 from avst.trackers import WRITERS, require, to_tensorboard
@@ -43,7 +42,6 @@ def run(args: argparse.Namespace) -> int:
 def _config(file: Path) -> dict[str, Any]:
     """The run's recipe, without credentials (it is saved without them); {} where there is none."""
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        return read_yaml(file)[0]
+    except AvstError:
         return {}
-    return values if isinstance(values, dict) else {}

@@ -59,7 +59,7 @@ def _record(folder: Path) -> dict[str, Any]:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         command, starts = record["command"], record["starts"]
         known = command in COMMANDS and isinstance(starts[-1], dict)
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise AvstError(f"{folder}: is no run that can be read: {error}") from error
     if not known:
         raise AvstError(f"{folder}: was made by `avst {command}`, which has nothing to go on with")

@@ -20,6 +20,7 @@ from avst.scoring import Scorer
 from avst.tasks.r_avst import load_annotations
 from avst.trivial import annotated_extent, most_frequent_name
 from avst.types import Question, Space, Task
+from avst.watch.safe_text import safe_lines
 from avst.word_vectors import WordVectors
 
 
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         write_tables(comparison, args.tables)
     result_of = {result.id: result for result in scores.results}
     for question in asked:
-        print(explain(question, result_of[question.id], scores.reasons[question.id], scorer.specs))
+        print(safe_lines(explain(question, result_of[question.id], scores.reasons[question.id], scorer.specs)))
     print(tables.as_text(comparison))
     print(
         f"{len(questions)} questions, {scores.missing} without a prediction (0 in every figure), "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from avst.errors import AvstError
 from avst.validate import KINDS, Findings, inspect_data
+from avst.watch.safe_text import safe_lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """0: usable (warnings may have been printed); 1: a run could not use it."""
     files, videos = locate(args.data, args.videos)
     findings = inspect_data(files, videos, args.against)
-    print(json.dumps(findings.as_json(), indent=1, ensure_ascii=False) if args.json else as_text(findings))
+    print(json.dumps(findings.as_json(), indent=1, ensure_ascii=False) if args.json else safe_lines(as_text(findings)))
     return 1 if findings.count("error") else 0
 
 

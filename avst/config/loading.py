@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, fields, is_dataclass, replace
@@ -24,10 +25,12 @@ from avst.config.recipe import Recipe
 from avst.config.yaml_file import Place, Places, Values, parse_value, read_yaml
 from avst.errors import AvstError
 from avst.plugins import DEFAULT_REWARDS
+from avst.secrets import without_secrets
 
 NOT_INHERITED = ("name", "output_dir")
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]*")
 _REWARD_NAME = re.compile(r"[A-Za-z_]\w*")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _FILE_REFERENCE = re.compile(r"(?P<file>.+\.py):(?P<function>\w+)")
 
 
@@ -151,6 +154,7 @@ def _resolve_paths(cls: Any, values: Any, places: Places, prefix: str) -> None:
         if f.metadata.get("path"):
             said = values[f.name]
             folder = _folder(places, dotted)
+            _refuse_no_path(said, dotted, places)
             if isinstance(said, list):
                 values[f.name] = [_found(item, folder) for item in said]
             else:
@@ -180,6 +184,21 @@ def _folder(places: Places, dotted: str) -> Path | None:
         dotted = dotted.rpartition(".")[0]
     place = places.get(dotted, Place(None))
     return None if place.file is None else Path(place.file).parent
+
+
+def _refuse_no_path(said: Any, dotted: str, places: Places) -> None:
+    """Files are of this machine; only a model may be named to the Hub, as OWNER/NAME."""
+    for item in said if isinstance(said, list) else [said]:
+        if not isinstance(item, str):
+            continue
+        why = ""
+        if _URL.match(item):
+            why = "avst fetches nothing: download it, and name the file"
+        elif any(unicodedata.category(c) in ("Cc", "Cs") for c in item):
+            why = "it holds a control character"
+        if why:
+            place = places.get(dotted, Place(None))
+            raise AvstError(f"{place}: {dotted} is {without_secrets(item)!r}: refused, {why}")
 
 
 def _found(said: Any, folder: Path | None) -> Any:

@@ -16,6 +16,8 @@ import yaml
 from avst.errors import AvstError
 
 MAX_NODES = 100_000  # aliases of aliases can make a small file very large
+# What a damaged or hostile text raises in the library: [[[[…, !!int abc, an integer of thousands of digits
+_UNREADABLE = (RecursionError, ValueError, KeyError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def parse_mapping(text: str, file: str) -> tuple[Values, Places]:
             raise AvstError(f"{file}:{node.start_mark.line + 1}: expected `key: value` lines")
         walk = _Walk(loader, file)
         return walk.mapping(node, ""), walk.places
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, *_UNREADABLE) as error:
         raise AvstError(_yaml_message(error, file)) from error
     finally:
         loader.dispose()
@@ -90,7 +92,7 @@ def parse_value(text: str, what: str) -> Any:
     try:
         node = loader.get_single_node()
         return None if node is None else _Walk(loader, what).value(node, "")
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, *_UNREADABLE) as error:
         raise AvstError(_yaml_message(error, what)) from error
     finally:
         loader.dispose()
@@ -148,7 +150,9 @@ def _loader(text: str, file: str) -> _Loader:
         raise AvstError(_yaml_message(error, file)) from error
 
 
-def _yaml_message(error: yaml.YAMLError, file: str) -> str:
+def _yaml_message(error: Exception, file: str) -> str:
+    if isinstance(error, RecursionError):
+        return f"{file}: not valid YAML: nested too deep"
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
     return f"{file}{f':{mark.line + 1}' if mark is not None else ''}: not valid YAML: {problem}"

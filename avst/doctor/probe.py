@@ -20,7 +20,7 @@ def ask(module: str, arguments: Sequence[str] = (), timeout_s: float = IMPORT_S)
     path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-P", "-m", module, *arguments],
             capture_output=True,
             text=True,
             errors="replace",

@@ -156,24 +156,25 @@ def _load(fd: int, key: str) -> Entry:
         header = json.loads(text)
         n_frames = math.prod(header["frames"])
         n_audio = 0 if header["audio"] is None else math.prod(header["audio"])
-    except (ValueError, TypeError, KeyError) as error:
+        its_key, its_crc, meta = header["key"], header["crc"], header["meta"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise _Damaged from error
     frames_at = -(-(PREFIX.size + length) // PAGE) * PAGE
     audio_at = -(-(frames_at + n_frames) // 64) * 64
-    if header["key"] != key or found.st_size != audio_at + 4 * n_audio:
+    if its_key != key or found.st_size != audio_at + 4 * n_audio:
         raise _Damaged
     stamp = (key, found.st_mtime_ns, found.st_size)
     if stamp not in _checked:
         view = memoryview(data)
         crc = zlib.crc32(view[audio_at:], zlib.crc32(view[frames_at : frames_at + n_frames]))
-        if crc != header["crc"]:
+        if crc != its_crc:
             raise _Damaged
         _checked.add(stamp)
     frames = np.frombuffer(data, np.uint8, n_frames, frames_at).reshape(header["frames"])
     audio = None
     if header["audio"] is not None:
         audio = np.frombuffer(data, np.float32, n_audio, audio_at).reshape(header["audio"])
-    return Entry(frames, audio, header["meta"])
+    return Entry(frames, audio, meta)
 
 
 def _count(**more: int) -> None:

@@ -63,7 +63,7 @@ def _recall(memo: Path, stamp: str) -> str | None:
     try:
         noted = json.loads(memo.read_text())
         digest = noted["digest"] if noted["stamp"] == stamp else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return digest if isinstance(digest, str) and len(digest) == 32 else None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from pathlib import Path
 
 from avst.media.settings import MediaError
@@ -69,7 +70,7 @@ def _refuse_bad_name(name: str) -> None:
         raise MediaError(f"video name {name!r}: refused, it is empty")
     if name in (".", "..") or "/" in name or "\\" in name or (os.altsep and os.altsep in name):
         raise MediaError(f"video name {name!r}: refused, it must be a plain name with no folder in it")
-    if any(ord(character) < 32 for character in name):
+    if any(unicodedata.category(character) == "Cc" for character in name):
         raise MediaError(f"video name {name!r}: refused, it holds a control character")
     try:
         size = len(os.fsencode(name))

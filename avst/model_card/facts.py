@@ -68,5 +68,5 @@ def newest_start(folder: RunFolder) -> dict[str, Any]:
     try:
         starts = json.loads((folder.path / "run.json").read_text(encoding="utf-8"))["starts"]
         return {**starts[-1], "number": len(starts)}
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError):
         return {}

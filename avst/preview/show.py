@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from avst.preview.estimate import Estimate
 from avst.preview.look import Look, media_runs
+from avst.watch.safe_text import safe_lines
 
 MOST_RUNS = 12
 
@@ -32,7 +33,7 @@ def as_text(look: Look, longest: int, files: Mapping[str, str]) -> str:
 
 def prompt_and_gold(look: Look) -> str:
     titles = ("---- prompt, as the chat template writes it", "---- gold answer, boxes as the model sees them")
-    return "\n".join([titles[0], look.text, titles[1], look.gold, "----"])
+    return "\n".join([titles[0], safe_lines(look.text), titles[1], safe_lines(look.gold), "----"])
 
 
 def _sound(look: Look) -> str:

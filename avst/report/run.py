@@ -117,7 +117,7 @@ def find_evaluations(run: Path) -> list[Path]:
 def _identity(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads((folder / "eval.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     identity = record.get("identity") if isinstance(record, dict) else None
     if not isinstance(identity, dict):

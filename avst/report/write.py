@@ -54,7 +54,7 @@ def read_mark(folder: Path) -> dict[str, Any] | None:
     """What the report in `folder` says of itself, None where there is no report."""
     try:
         mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return mark if isinstance(mark, dict) and mark.get("kind") == "avst report" else None
 

@@ -103,7 +103,7 @@ class Follower:
         for line in whole.split(b"\n"):
             try:
                 row = json.loads(line.decode("utf-8", "replace")) if line.strip() else None
-            except ValueError:  # a crash cut it
+            except (ValueError, RecursionError):  # a crash cut it
                 continue
             if isinstance(row, dict):
                 self._rows.append(row)
@@ -129,7 +129,7 @@ class Follower:
     def _record(self) -> dict[str, Any]:
         try:
             record = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return record if isinstance(record, dict) else {}
 

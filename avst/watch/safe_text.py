@@ -22,6 +22,14 @@ def safe(text: str) -> str:
 
     Example: safe("a\\x1b[31mb\\n  c") == "ab c"
     """
+    return " ".join(_shown(text).split())
+
+
+def safe_lines(text: str) -> str:
+    """The same for several lines, whose indentation stays. Example: safe_lines("a\\n  b\\x9b2J") == "a\\n  b"."""
+    return "\n".join(map(_shown, text.split("\n")))
+
+
+def _shown(text: str) -> str:
     shown = (" " if c.isspace() else c for c in ESCAPES.sub("", text))
-    kept = (c for c in shown if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))
-    return " ".join("".join(kept).split())
+    return "".join(c for c in shown if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co"))

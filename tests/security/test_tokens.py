@@ -1,0 +1,69 @@
+"""A token in the environment, on the command line or in the recipe is in nothing that a run writes or prints.
+
+What looks like one: tests/test_secrets.py; cards: tests/model_card."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from avst.cli import main
+from avst.scenes.settings import make_settings
+from avst.scenes.synthesise import synthesise
+from avst.secrets import without_secrets
+
+HELD = {
+    "HF_TOKEN": "hf_canaryHeldInTheEnvironment",
+    "WANDB_API_KEY": "canary-wandb-0123456789abcdef",
+    "AWS_SECRET_ACCESS_KEY": "canary/aws+secret",
+    "MY_DB_PASSWORD": "canary horse battery",
+}
+SAID = "hf_canarySaidOnTheCommandLine"
+IN_ERROR = "canary://me:canary-in-a-url@host/x"
+
+
+def test_no_file_of_a_run_holds_a_token(
+    tiny_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A run of one step with a checkpoint, a log for TensorBoard and a report, and one that fails."""
+    clips = synthesise(tmp_path / "scenes", n=2, seed=0, settings=make_settings("quickstart"))
+    recipe = Path(__file__).parents[2] / "recipes" / "quickstart.yaml"
+    monkeypatch.chdir(tmp_path)
+    for name, value in HELD.items():
+        monkeypatch.setenv(name, value)
+    run = tmp_path / "run"
+    command = [
+        *("train", str(recipe), "--output-dir", str(run), f"model.path={tiny_folders['qwen2_5_vl']}"),
+        *(f"data.train={clips.annotations['train']}", f"data.videos={clips.videos}", f"grpo.hub_token={SAID}"),
+        *("grpo.max_steps=1", "grpo.save_steps=1", "grpo.save_strategy=steps", "grpo.report_to=tensorboard"),
+        *("grpo.num_generations=2", "grpo.per_device_train_batch_size=2", "grpo.max_completion_length=8"),
+    ]
+    monkeypatch.setattr(sys, "argv", ["avst", *command])
+    assert main([*command, "--output-dir", "wrong", f"model.path={HELD['MY_DB_PASSWORD']}"]) == 1
+    assert main(command) == 0
+    assert main(["report", str(run)]) == 0
+    said = "".join(capfd.readouterr())
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"training_args.bin", "run.json", "recipe.yaml", "manifest.json", "README.md", "index.html"} <= {
+        path.name for path in files
+    }
+    for token in (*HELD.values(), SAID):
+        assert token not in said
+        assert [path for path in files if token.encode() in path.read_bytes()] == []
+
+
+def test_the_trainer_still_has_its_token(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
+    """It is left out of training_args.bin alone: pushing to the Hub needs it."""
+    from tests.grpo_world import clip_rows, make_trainer
+
+    folder = tiny_folders["qwen2_5_vl"]
+    trainer = make_trainer(folder, tmp_path / "out", clip_rows(folder, 1), hub_token=SAID)
+    trainer.save_model(str(tmp_path / "final"))
+    assert trainer.args.hub_token == SAID
+    assert SAID.encode() not in (tmp_path / "final" / "training_args.bin").read_bytes()
+
+
+def test_an_error_that_quotes_a_url_hides_its_password() -> None:
+    assert "canary-in" not in without_secrets(f"cannot be read: {IN_ERROR}")
