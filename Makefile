@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup browser quickstart bench test test-fast lint format clean
+.PHONY: help setup browser quickstart bench test test-fast lint audit format clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -39,6 +39,9 @@ lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: $(READY)  ## known vulnerabilities of the tested versions, by pip-audit; needs a network, and says so without one
+	$(BIN)/python scripts/audit.py
 
 format: $(READY)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
