@@ -17,7 +17,7 @@ from typing import Any
 
 PIP_AUDIT = ("tool", "run", "pip-audit==2.10.1")
 OPTIONS = ("--no-deps", "--disable-pip", "--progress-spinner", "off", "--format", "json")
-LONGEST_S = 600
+LONGEST_S = 120
 
 
 def main(file: str = "constraints.txt") -> int:

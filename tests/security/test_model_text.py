@@ -8,11 +8,15 @@ import json
 import logging
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from avst.cli import main
 from avst.failures import explain, keep_tracebacks_in
+from avst.preview.look import Look
+from avst.preview.show import prompt_and_gold
 from avst.quickstart import _a_look
 from avst.tasks.r_avst import load_annotations
 from avst.watch.safe_text import safe_lines
@@ -46,12 +50,14 @@ def test_names_that_models_write_do_nothing(
     monkeypatch.chdir(tmp_path)
     golden = json.loads((Path(__file__).parents[1] / "golden" / "r_avst_small.json").read_text(encoding="utf-8"))
     names = sly_names(canary)
-    Path("a.json").write_text(json.dumps([golden[0] | {"video_name": f"v{n}"} for n in range(len(names))]))
+    asking = json.loads(json.dumps(golden[0]).replace('"Q": "', f'"Q": {json.dumps(ESC)[:-1]}'))
+    Path("a.json").write_text(json.dumps([asking | {"video_name": f"v{n}"} for n in range(len(names))]))
     with Path("p.jsonl").open("w") as file:
         for question in load_annotations("a.json"):
             name = names[int(question.video[1:])]
             text = f"<answer><object>{name}</object><when>[0, 1]</when><where>\n1.0: [1, 2, 30, 40]\n</where></answer>"
             file.write(json.dumps({"id": question.id, "completion": text}) + "\n")
+    assert all(question.text.startswith(ESC) for question in load_annotations("a.json"))
     before = dict(os.environ)
     ids = [question.id for question in load_annotations("a.json")]
     asked = ["score", "--predictions", "p.jsonl", "--annotations", "a.json", "--out", "s.json", "--tables", "t"]
@@ -99,6 +105,12 @@ def test_the_quickstart_shows_answers_as_text() -> None:
     row = {"step": 1, "question_id": "q", "prompt": f"p{ESC}", "gold": f"g{ESC}", "completion": f"c{ESC}\u202e"}
     shown = _a_look([row | {"total": t, "advantage": t, "reward_format": t} for t in (0.0, 1.0)])
     assert "best  c\n" in shown
+    assert not {"\x1b", "\x07", "\u202e"} & set(shown)
+
+
+def test_a_dry_run_shows_prompt_and_gold_answer_as_text() -> None:
+    shown = prompt_and_gold(cast(Look, SimpleNamespace(text=f"a\n  b{ESC}", gold=f"<answer>\u202e\n{ESC}")))
+    assert "\na\n  b\n" in shown
     assert not {"\x1b", "\x07", "\u202e"} & set(shown)
 
 
