@@ -34,6 +34,6 @@ def test_the_trainers_use_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         asked: list[object] = []
         monkeypatch.setattr(avst.row_trainer, "restore_weights", lambda model, path, asked=asked: asked.append(path))
         bare = trainer.__new__(trainer)
-        bare.model = torch.nn.Linear(1, 1)
+        bare.model, bare.is_fsdp_enabled = torch.nn.Linear(1, 1), False
         bare._load_from_checkpoint("there")
         assert asked == ["there"]
