@@ -11,6 +11,7 @@ from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from torch import Tensor, nn
 from trl.models import prepare_deepspeed
 
+from avst.models.families import unwrapped
 from avst.models.packing import PackedRow
 from avst.sharding import copy_of
 
@@ -31,10 +32,12 @@ class Reference:
     def __init__(self, policy: nn.Module, new_adapters: bool = True, engine: str = "") -> None:
         self.engine = engine
         adapters = hasattr(policy, "disable_adapter")
-        self.model: nn.Module | None = None
+        self.model: Any = None
         self.loaded: list[tuple[nn.Parameter, Tensor]] = []
         if not adapters or (engine and not new_adapters):
-            self.model = copy_of(policy).eval().requires_grad_(False)
+            self.model = copy_of(policy).requires_grad_(False)
+            if engine:  # what is found on a disk is found by some processes, and the others would call the tower alone
+                unwrapped(self.model).feature_store = None
         elif not new_adapters:
             self.loaded = [(p, p.detach().clone()) for p in policy.parameters() if p.requires_grad]
 

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback, TrainingArguments
 
 from avst.data import Skipped
+from avst.errors import AvstError
 from avst.models.families import prompt_positions, unwrapped
 from avst.models.packing import pack
 from avst.processes import refuse_data_parallel
@@ -73,6 +74,11 @@ class SFTTrainer(RowTrainer):
             processing_class=processing_class,
             callbacks=callbacks,
         )
+        if self.engine and getattr(unwrapped(self.model), "feature_store", None) is not None:
+            raise AvstError(
+                f"model.feature_cache: not for avst sft under {self.engine}, where every process must call the towers as "
+                "often: leave it out, or use recipes/accelerate/zero2.yaml"
+            )
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return self.rows_in_steps(self.args.per_device_train_batch_size)

@@ -7,11 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import TrainingArguments
 
 from avst.errors import AvstError
+from avst.models.feature_store import FeatureStore
 from avst.models.loading import freeze_towers
+from avst.sft import SFTTrainer
 from avst.sharding import WholeWeights, computed_in, copy_of, sharded
-from tests.tiny_world import load_grouped
+from tests.tiny_world import load_grouped, make_builder
 
 
 def state(**plugins: object) -> SimpleNamespace:
@@ -61,3 +64,16 @@ def test_engines_are_recognised() -> None:
     assert computed_in(state()) is None
     with pytest.raises(AvstError, match="fsdp_version: 2"):
         sharded(state(fsdp_plugin=SimpleNamespace(fsdp_version=1)))
+
+
+def test_supervised_training_takes_no_features_from_a_disk(
+    tiny_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that finds a clip's features there would leave the others alone in the tower's collectives."""
+    monkeypatch.setattr("avst.row_trainer.sharded", lambda accelerator: "ZeRO-3")
+    folder = tiny_folders["qwen2_5_vl"]
+    model = load_grouped(folder)
+    model.feature_store = FeatureStore(tmp_path / "features", 10**6)
+    args = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
+    with pytest.raises(AvstError, match=r"model\.feature_cache: not for avst sft under ZeRO-3"):
+        SFTTrainer(model, args, [], make_builder(folder))
