@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-from tests.scripts.engines import CASES, STEPS, run_case
+from tests.scripts.engines import CASES, STEPS, run_case, run_sft
 from tests.tiny_world import load_plain
 
 DEEPSPEED = Path(sys.prefix) / "engines"
@@ -98,6 +98,20 @@ def test_an_engine_takes_the_steps_of_one_process(
     for mine, theirs in zip(drawn, sorted(wanted["drawn"], key=lambda one: one[:2]), strict=True):
         assert mine[:3] == theirs[:3]
         torch.testing.assert_close(torch.tensor(mine[3]), torch.tensor(theirs[3]), rtol=1e-5, atol=1e-5)
+
+
+@every_engine
+def test_supervised_steps_too(out: Path, tiny_folders: dict[str, Path], tmp_path: Path, engine: str) -> None:
+    wanted = run_sft(tiny_folders["qwen2_5_vl"].parent, tmp_path, 2, use_cpu=True)
+    ours, other = (torch.load(out / f"{engine}-sft-rank{rank}.pt", weights_only=False) for rank in range(2))
+    assert ours["engine"].startswith(ENGINES[engine])
+    for mine, theirs in zip(ours["logs"][:2], wanted["logs"], strict=False):
+        assert [mine[n] for n in ("loss", "grad_norm")] == pytest.approx(
+            [theirs[n] for n in ("loss", "grad_norm")], rel=2e-6
+        )
+    for name, value in wanted["weights"].items():
+        torch.testing.assert_close(ours["weights"][name], value, rtol=1e-6, atol=1e-6, msg=name)
+        assert torch.equal(ours["weights"][name], other["weights"][name]), f"the ranks differ in {name}"
 
 
 @every_engine

@@ -49,9 +49,9 @@ def rows_of(folder: Path) -> list[list[Prompt]]:
 
 
 def make_trainer(
-    folder: Path, out: Path, rows: Sequence[Any], size: int, accumulation: int, **options: Any
+    folder: Path, out: Path, rows: Sequence[Any], size: int, accumulation: int, model: Any = None, **options: Any
 ) -> SFTTrainer:
-    model = load_grouped(folder)
+    model = load_grouped(folder) if model is None else model
     defaults: dict[str, Any] = {
         "output_dir": str(out),
         "report_to": "none",

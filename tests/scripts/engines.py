@@ -32,6 +32,8 @@ from avst.sharding import reshard, whole
 from avst.trainer import GRPOTrainer
 from avst.types import Group, Prompt, Space
 from tests.grpo_world import QUESTIONS, G, Given, clip_rows, make_trainer
+from tests.test_sft import make_trainer as make_sft_trainer
+from tests.test_sft import rows_of
 from tests.tiny_world import load_grouped, make_builder, make_clip, make_question
 
 STEPS = 3
@@ -117,13 +119,30 @@ def run_case(name: str, checkpoints: Path, out: Path, accumulation: int, **optio
     torch.manual_seed(0)  # adapters start alike
     trainer = make_trainer(folder, out, rows, model=model, trainer_class=Drawn, **case)
     trainer.train(resume_from_checkpoint=resume)
+    return left(trainer) | {"drawn": trainer.__dict__["drawn"]}
+
+
+def run_sft(checkpoints: Path, out: Path, accumulation: int, **options: Any) -> dict[str, Any]:
+    """Two supervised steps of Omni; the second clip could not be read, so that a rank has none."""
+    unset_hf_deepspeed_config()
+    folder = checkpoints / "qwen2_5_omni"
+    rows: list[Any] = rows_of(folder)
+    rows[1] = Skipped("clip1", "a test")
+    model = load_grouped(folder, torch.float32)
+    trainer = make_sft_trainer(folder, out, rows, 1, accumulation, model=model, **options)
+    trainer.train()
+    return left(trainer)
+
+
+def left(trainer: Any) -> dict[str, Any]:
+    """Logs and whole weights."""
     reshard(trainer.model_wrapped)
     inner = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     with whole(inner.parameters()) as tensors:
         names = [name for name, _ in inner.named_parameters()]
         kept = {name: value.detach().clone() for name, value in zip(names, tensors, strict=True)}
     engine = type(trainer.model_wrapped).__name__
-    return {"logs": trainer.state.log_history, "weights": kept, "engine": engine, "drawn": trainer.__dict__["drawn"]}
+    return {"logs": trainer.state.log_history, "weights": kept, "engine": engine}
 
 
 def zero(stage: int, offload: bool) -> dict[str, Any]:
@@ -174,4 +193,7 @@ if __name__ == "__main__":
             if "save_steps" in CASES[name]:
                 results.append(run_case(name, checkpoints, folder, 1, resume=str(folder / "checkpoint-2"), **options))
             torch.save(results, out / f"{engine}{number}-rank{os.environ['RANK']}.pt")
+        if not sys.argv[4:]:
+            result = run_sft(checkpoints, out / f"{engine}-sft", 1, **options)
+            torch.save(result, out / f"{engine}-sft-rank{os.environ['RANK']}.pt")
     torch.distributed.destroy_process_group()
