@@ -6,8 +6,10 @@ do: a 40 s clip is read through in a few milliseconds.
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import av
 from av.stream import Disposition
 
+from avst.media.holes import Tears
 from avst.media.settings import MediaError, MediaInfo
 from avst.media.source import open_media
 
@@ -35,7 +38,8 @@ class Scan:
 
     video, audio: stream indices (audio None: no track);  origin_s: stream time of t = 0, exact;
     shown_s: sorted start second of every coded frame that will be shown;  keyframes_s: the sorted seconds of keyframes;
-    seekable: the container's own index can be trusted for seeking.
+    seekable: the container's own index can be trusted for seeking;  lost_s: stretches (from, to) in which frames are
+    missing, up to the next keyframe;  silent_s: the same of the sound (avst.media.holes).
     """
 
     info: MediaInfo
@@ -45,6 +49,8 @@ class Scan:
     shown_s: list[float]
     keyframes_s: list[float]
     seekable: bool
+    lost_s: list[tuple[float, float]] = field(default_factory=list)
+    silent_s: list[tuple[float, float]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -98,7 +104,8 @@ def scan(path: str | Path) -> Scan:
         if audio is not None and (audio.codec_context is None or not audio.codec_context.sample_rate):
             audio = None
         firsts = {stream.index: _First(stream) for stream in (video, audio) if stream is not None}
-        seen, broken = _read_packets(container, [s for s in (video, audio) if s is not None], firsts)
+        tears = Tears(_names(container))
+        seen, broken = _read_packets(container, [s for s in (video, audio) if s is not None], firsts, tears)
         pictures = seen[video.index]
         _date_the_undated(pictures, video)
         if not pictures.pts:
@@ -114,7 +121,8 @@ def scan(path: str | Path) -> Scan:
             raise MediaError(f"{path}: its time stamps span {float(max(ends) - origin) / 3600:.0f} hours; damaged")
         picture = firsts[video.index].frame
         rotation = int(picture.rotation) if picture is not None else 0
-        return _describe(path, container, video, audio, pictures, begins, ends, first, rotation)
+        found = _describe(path, container, video, audio, pictures, begins, ends, first, rotation)
+        return _with_holes(found, tears, video, pictures, audio, sound)
 
 
 def _picture_stream(container: Any) -> Any | None:
@@ -124,11 +132,17 @@ def _picture_stream(container: Any) -> Any | None:
     return best if best in moving else next(iter(moving), None)
 
 
-def _read_packets(container: Any, streams: list[Any], firsts: dict[int, _First]) -> tuple[dict[int, _Packets], str]:
+def _read_packets(
+    container: Any, streams: list[Any], firsts: dict[int, _First], tears: Tears
+) -> tuple[dict[int, _Packets], str]:
     """Packets by stream index, and the reading error that ended them early ("" if none did)."""
     seen = {stream.index: _Packets([], []) for stream in streams}
     try:
-        for packet in container.demux(*streams):
+        for packet in container.demux():  # of all streams: what lies between two packets may be another stream's
+            if packet.size:
+                tears.feed(packet)
+            if packet.stream_index not in seen:
+                continue
             firsts[packet.stream_index].feed(packet)
             if packet.size == 0 or packet.is_corrupt or packet.is_discard:
                 continue
@@ -143,6 +157,8 @@ def _read_packets(container: Any, streams: list[Any], firsts: dict[int, _First])
             of.end = max(of.end, pts + (packet.duration or 0)) if len(of.pts) > 1 else pts + (packet.duration or 0)
     except av.FFmpegError as error:
         return seen, error.strerror or str(error)
+    except IndexError:  # PyAV 18, behind the last packet: a stream that the header does not name came up in between
+        pass
     return seen, ""
 
 
@@ -224,6 +240,21 @@ def _describe(
     seconds, keys = (sorted(seconds_of(ticks, video.time_base, origin)) for ticks in (pictures.pts, pictures.keys))
     seekable = bool(_names(container) & SEEKABLE)
     return Scan(info, video.index, audio.index if audio is not None else None, origin, seconds, keys, seekable)
+
+
+def _with_holes(
+    found: Scan, tears: Tears, video: Any, pictures: _Packets, audio: Any | None, sound: _Packets | None
+) -> Scan:
+    """The scan with what is missing in the middle of the file."""
+
+    def seconds(stream: Any, packets: _Packets) -> list[tuple[float, float]]:
+        gaps = tears.gaps(stream.index, sorted(packets.pts))
+        return [(a, b) for a, b in (seconds_of(list(gap), stream.time_base, found.origin_s) for gap in gaps)]
+
+    keys = [*found.keyframes_s, math.inf]
+    lost = [(start, keys[bisect_left(keys, end)]) for start, end in seconds(video, pictures)]
+    silent = seconds(audio, sound) if audio is not None and sound is not None else []
+    return replace(found, lost_s=lost, silent_s=silent)
 
 
 def seconds_of(ticks: list[int], time_base: Fraction, origin: Fraction) -> list[float]:

@@ -75,8 +75,9 @@ def _serve(request: dict[str, Any], replies: BinaryIO) -> None:
 
 
 def _decode(request: dict[str, Any], path: str, replies: BinaryIO) -> None:
-    from avst.media.clock import frame_clock
+    from avst.media.clock import PTS_SLACK_S, frame_clock
     from avst.media.decode import decoder
+    from avst.media.holes import refuse_lost_frames
 
     decode_video, decode_audio = decoder(request["decoder"])
     found = _scan(path)
@@ -84,6 +85,7 @@ def _decode(request: dict[str, Any], path: str, replies: BinaryIO) -> None:
     clock = frame_clock(info.video_end_s, request["fps"], request["max_frames"])
     width, height = request["size"] or (info.width, info.height)
     times = clock.times_s.tolist()
+    refuse_lost_frames(path, found.lost_s, times, PTS_SLACK_S)
     shape = [len(times), height, width, 3]
     _send(
         replies,
