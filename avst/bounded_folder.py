@@ -4,7 +4,8 @@
 
 A file appears whole or not at all (written beside its place, then renamed). Readers need no lock: a file that is
 replaced or evicted stays whole for whoever has it open. Use is kept in the files' access time, set on every hit.
-Nothing that goes wrong here ends a run: it warns once and goes on.
+Nothing that goes wrong here ends a run: it warns once and goes on. Clocks may jump: a time in the future says nothing of
+a file's use, so such files go first, and lost parts go whatever their time.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class BoundedFolder:
         or go on where the file system knows no locks."""
         import fcntl
 
-        evicted = 0
+        evicted, now_s = 0, time.time()
         with (self.root / "evict.lock").open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -95,12 +96,13 @@ class BoundedFolder:
                 return 0
             entries, total = [], 0
             for path, found in self._files():
-                if path.name.endswith(".part") and time.time() - found.st_mtime > LOST_PART_S:
+                if path.name.endswith(".part") and abs(now_s - found.st_mtime) > LOST_PART_S:
                     path.unlink(missing_ok=True)  # its writer was killed
                 elif path.name.endswith(self.suffix):
-                    entries.append((found.st_atime_ns, found.st_size, path))
+                    known = found.st_atime <= now_s + LOST_PART_S  # else set by a clock that was wrong
+                    entries.append((known, found.st_atime_ns, found.st_size, path))
                     total += found.st_size
-            for _, size, path in sorted(entries):
+            for _, _, size, path in sorted(entries):
                 if total <= self.limit_bytes:
                     break
                 if path != keep:

@@ -26,10 +26,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A question that could not be asked, and why. It is counted and logged, and nothing takes its place."""
+    """A question that could not be asked, and why. It is counted and logged, and nothing takes its place.
+
+    questions: how many stood in the row (all those of a clip, in supervised training).
+    """
 
     question_id: str
     reason: str
+    questions: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class Source:
     def clip(self, question: Question) -> Clip:
         """The question's clip, resized for the model. MediaError names file and cause."""
         path = video_path(self.videos, question.video)
-        info = probe(path)
+        info = probe(path, self.media.deadline_s)
         if info.n_frames == 1:
             raise MediaError(f"{path}: one frame is no video")
         if self.media.audio_rate is not None and not info.has_audio:
@@ -68,11 +72,12 @@ class Source:
         return self.attempt(question, lambda: self.clip(question))
 
     def attempt(self, question: Question, make: Callable[[], T]) -> T | Skipped:
-        """What `make` returns; a MediaError ends the run, or becomes a Skipped, as the recipe says."""
+        """What `make` returns; a MediaError ends the run, or becomes a Skipped, as the recipe says. Where the whole folder
+        is gone the run ends in either case: every clip would be skipped, and nothing learned."""
         try:
             return make()
         except MediaError as error:
-            if self.on_error == "raise":
+            if self.on_error == "raise" or not self.videos.is_dir():
                 raise MediaError(f"{question.id}: {error}") from error
             logger.warning("skipped %s: %s", question.id, error)
             return Skipped(question.id, str(error))
@@ -107,7 +112,8 @@ class ClipDataset(Dataset[list[Prompt] | Skipped]):
     def __getitem__(self, index: int) -> list[Prompt] | Skipped:
         questions = self.clips[index]
         first = questions[0]
-        return self.source.attempt(first, lambda: self.builder.build_all(questions, self.source.clip(first)))
+        row = self.source.attempt(first, lambda: self.builder.build_all(questions, self.source.clip(first)))
+        return replace(row, questions=len(questions)) if isinstance(row, Skipped) else row
 
 
 class Kept(Dataset[Any]):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def evaluate(
         skipped = {q.id: answers[q.id].skipped for q in questions if q.id in answers and answers[q.id].skipped}
         record = scores.as_json() | {"skipped": skipped, "truncated": sum(a.truncated for a in answers.values())}
         write_atomically(scores_file, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-        comparison = comparison_table(recipe, {name: folder.path}, split)
+        comparison = comparison_table(recipe, {name: folder.path}, split, questions)
         write_tables(comparison, folder.path)
         add_evaluation(checkpoint if checkpoint is not None else recipe.model.path, comparison, recipe, split)
     state.wait_for_everyone()
@@ -146,8 +147,12 @@ def _prompts(
                 clip, asked = ready.pop(video), [q for q in batch if q.video == video]
                 if isinstance(clip, Skipped):
                     skipped += [Skipped(q.id, clip.reason) for q in asked]
+                    continue
+                made = source.attempt(asked[0], partial(parts.prompts.build_all, asked, clip))
+                if isinstance(made, Skipped):
+                    skipped += [Skipped(q.id, made.reason) for q in asked]
                 else:
-                    prompts += parts.prompts.build_all(asked, clip)
+                    prompts += made
             yield prompts, skipped
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -202,9 +207,14 @@ def frame_sizes(
     return frames, [note] if unknown else []
 
 
-def comparison_table(recipe: Recipe, folders: Mapping[str, str | Path], split: str = "eval") -> tables.Comparison:
-    """Several evaluations of one split side by side: row name -> its folder. What is not answered counts 0."""
-    questions = split_questions(recipe, split)
+def comparison_table(
+    recipe: Recipe, folders: Mapping[str, str | Path], split: str = "eval", questions: Sequence[Question] | None = None
+) -> tables.Comparison:
+    """Several evaluations of one split side by side: row name -> its folder. What is not answered counts 0.
+
+    questions: the split's as they were when they were asked; None: the files are read.
+    """
+    questions = split_questions(recipe, split) if questions is None else questions
     words = WordVectors.load(recipe.word_vectors.path, recipe.word_vectors.tau, recipe.word_vectors.mapped)
     saved = {name: EvalFolder(folder).read() for name, folder in folders.items()}
     spaces: dict[str, Space] = {}

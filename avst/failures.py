@@ -42,6 +42,11 @@ _MEMORY = (
     "(media.total_pixels, media.max_frames), gradient_checkpointing, model.lora; `avst dry-run RECIPE` estimates it"
 )
 
+_WORKERS = (
+    "the system ends processes where memory is short: have fewer loader workers (dataloader_num_workers) or smaller clips "
+    "(media.total_pixels, media.max_frames); `avst resume RUN` goes on from the last checkpoint"
+)
+
 _kept_in: list[Path] = []
 
 
@@ -77,6 +82,8 @@ def explain(error: Exception, command: str | None) -> tuple[str, int]:
         return f"avst: error: {error}", USER
     if _out_of_memory(error):
         return f"avst: error: not enough memory ({_line(error)}); {_MEMORY}", USER
+    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+        return f"avst: error: {_line(error).rstrip('. ')}; {_WORKERS}", USER
     if isinstance(error, OSError) and error.errno in _MENDS:
         where = "".join(f"{name}: " for name in (error.filename,) if name is not None)
         return f"avst: error: {where}{error.strerror or error}; {_MENDS[error.errno]}", USER

@@ -17,6 +17,7 @@ from itertools import takewhile
 from typing import Any, cast
 
 import torch
+from accelerate.utils import gather_object
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -65,7 +66,7 @@ class SFTTrainer(RowTrainer):
         if peft_config is not None:
             model = get_peft_model(model, peft_config)
         self.prompts = prompts
-        self.skipped = 0
+        self.skipped = 0  # questions, since the last log line, on this process
         super().__init__(
             model=model,
             args=args,
@@ -88,7 +89,7 @@ class SFTTrainer(RowTrainer):
     ) -> tuple[list[list[Lesson]], Tensor]:
         """Micro-batches of lessons, and the target tokens of the step over all processes."""
         batches = self.next_rows(epoch_iterator, num_batches, device)
-        self.skipped += sum(isinstance(row, Skipped) for batch in batches for row in batch)
+        self.skipped += sum(row.questions for batch in batches for row in batch if isinstance(row, Skipped))
         lessons = [[self._lesson(row) for row in batch if not isinstance(row, Skipped)] for batch in batches]
         mine = sum(sum(lesson.targets) for batch in lessons for lesson in batch)
         count = self.accelerator.reduce(torch.tensor(float(mine), device=device), "sum")
@@ -143,6 +144,12 @@ class SFTTrainer(RowTrainer):
         return self.prompts.processor.tokenizer.eos_token_id
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        meter = Meter()
-        log_features(meter, getattr(unwrapped(self.model), "feature_store", None))
-        super().log({**logs, "samples/skipped": self.skipped, **meter.merged([meter])}, start_time)
+        """Every log line of training carries what was measured since the last one, over all processes."""
+        if "loss" in logs or "train_loss" not in logs:
+            meter = Meter()
+            meter.add("samples/skipped", self.skipped)
+            log_features(meter, getattr(unwrapped(self.model), "feature_store", None))
+            meters = gather_object([meter]) if self.accelerator.num_processes > 1 else [meter]
+            logs = {**logs, **meter.merged(meters)}
+            self.skipped = 0
+        super().log(logs, start_time)

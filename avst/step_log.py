@@ -15,7 +15,7 @@ from avst.types import Group
 
 def log_rollout(meter: Meter, groups: list[Group], skipped: list[Skipped]) -> None:
     """Rewards in total and by part, overall and by task; spread; lengths; truncation; skipped samples."""
-    meter.add("samples/skipped", len(skipped))
+    meter.add("samples/skipped", sum(one.questions for one in skipped))
     for group in groups:
         task = group.prompt.question.task
         known = [total for total in group.totals if total == total]

@@ -6,8 +6,12 @@ import hashlib
 import json
 import os
 import threading
+import time
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
+from avst.bounded_folder import LOST_PART_S
 from avst.media.paths import check_file
 from avst.media.settings import MediaError
 
@@ -68,8 +72,19 @@ def _recall(memo: Path, stamp: str) -> str | None:
     return digest if isinstance(digest, str) and len(digest) == 32 else None
 
 
+@cache
+def _clear_lost_parts(folder: Path) -> None:
+    """Once in a process: what killed writers left behind goes, whichever way the clock has jumped since."""
+    with suppress(OSError):
+        for part in folder.glob("*.part"):
+            with suppress(OSError):  # another process was quicker
+                if abs(time.time() - part.stat().st_mtime) > LOST_PART_S:
+                    part.unlink()
+
+
 def _remember(memo: Path, stamp: str, digest: str) -> None:
     """Best effort: without the note the file is only hashed again."""
+    _clear_lost_parts(memo.parent)
     part = memo.with_name(f"{memo.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         memo.parent.mkdir(parents=True, exist_ok=True)

@@ -181,8 +181,12 @@ class _Reader:
                 codec.skip_frame = "DEFAULT" if needed else "NONREF"
                 try:
                     yield from packet.decode()
+                except MemoryError:  # PyAV's own is an FFmpegError too, and says nothing about the file
+                    raise
                 except av.FFmpegError:
                     self.errors += 1
+        except MemoryError:
+            raise
         except av.FFmpegError:
             self.errors += 1
 

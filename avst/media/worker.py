@@ -14,6 +14,8 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from avst.media import protocol
@@ -38,12 +40,13 @@ def main() -> None:
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on: it may be saving a checkpoint
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit_gb = _bound_memory()
     threading.Thread(target=_leave_with_parent, args=(parent,), daemon=True).start()
     try:
         while (request := protocol.read_message(requests)) is not None:
             # A C thread that needs no GIL: it ends even a decoder that hangs while holding it.
             faulthandler.dump_traceback_later(float(request["deadline_s"]) + GRACE_S, exit=True)
-            _serve(request, replies)
+            _serve(request, replies, limit_gb)
             faulthandler.cancel_dump_traceback_later()
     except (BrokenPipeError, EOFError):
         return  # the parent is gone
@@ -56,7 +59,22 @@ def _leave_with_parent(parent: int) -> None:
     os._exit(0)
 
 
-def _serve(request: dict[str, Any], replies: BinaryIO) -> None:
+def _bound_memory() -> float:
+    """GB that this process may take: AVST_DECODER_MEMORY_GB, else half of the machine's, 16 at most.
+
+    A file may ask for any amount. And where the machine runs short all the same, Linux is told to end decoders first, not
+    the training, which loses more.
+    """
+    machine_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    limit_gb = float(os.environ.get("AVST_DECODER_MEMORY_GB") or min(16.0, machine_gb / 2))
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_DATA, (int(limit_gb * 1e9), resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    return limit_gb
+
+
+def _serve(request: dict[str, Any], replies: BinaryIO, limit_gb: float) -> None:
     path = str(request["path"])
     _send(replies, {"kind": "begun"})
     try:
@@ -69,6 +87,9 @@ def _serve(request: dict[str, Any], replies: BinaryIO) -> None:
         raise
     except MediaError as error:
         _send(replies, {"kind": "error", "message": str(error)})
+    except MemoryError:
+        bound = f"the {limit_gb:.2g} GB of memory that a decoder may have (AVST_DECODER_MEMORY_GB)"
+        _send(replies, {"kind": "error", "message": f"{path}: decoding takes more than {bound}"})
     except Exception as error:  # whatever a decoder throws is put down to the file; the worker lives on
         cause = f"{type(error).__name__}: {_line(error)}"
         _send(replies, {"kind": "error", "message": f"{path}: decoding failed ({cause})"})
