@@ -2,9 +2,10 @@
 
 MP4 lists every packet, so none goes missing without an error. Matroska, FLV and MPEG-TS are read from packet to packet:
 behind damage FFmpeg goes on at the next place that looks right, and the last picture before it would be held for the
-truth. Two things tell: bytes between packets that are none of the container's own, and packets that the demuxer itself
-calls corrupt. Only where packets' times leave a gap there too is something missing: a Matroska file may carry
-more with its frames (alpha, HDR), and a rate may be variable.
+truth. In the first two, bytes between packets that are none of the container's own tell; something is missing only where
+the packets' times leave a gap there too, for a file may carry more with its frames (alpha, HDR), and a rate may be
+variable. MPEG-TS cuts packets to pieces, and FFmpeg calls few of the damaged ones corrupt: there a gap in a rate that is
+steady otherwise tells.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from itertools import pairwise
 from statistics import median_low
 from typing import Any
 
+from avst.media.audio import LOST_MAX_S
 from avst.media.settings import MediaError
 
-# Formats whose packets lie one behind the other, and the most bytes of the container's own between two of them (measured:
-# Matroska 24, FLV 20). MPEG-TS cuts packets to pieces, so its bound is coarse; smaller holes the demuxer tells itself.
-BETWEEN_BYTES = {"matroska": 64, "flv": 64, "mpegts": 48 << 10}
-PIECES = 8  # in MPEG-TS at most one byte in so many of a packet is the container's
+# Formats whose packets lie one behind the other, with fewer bytes of the container's than this between two of them
+# (measured: Matroska 24, FLV 20).
+CONTIGUOUS = {"matroska", "flv"}
+BETWEEN_BYTES = 64
+# Of a steady rate at least this share of the steps is the usual one.
+STEADY = 0.9
 # A gap is more than this many times the usual step, at most so many frames away from where the reader lost its way.
 GAP_STEPS = 1.5
 NEAR = 16
@@ -42,12 +46,10 @@ class Tears:
 
     def feed(self, packet: Any) -> None:
         """The next packet of the file, of whatever stream."""
-        between = max((BETWEEN_BYTES.get(name, 0) for name in self.formats), default=0)
-        if between and packet.pos is not None:
-            if self._end is not None and packet.pos - self._end > between:
+        if self.formats & CONTIGUOUS and packet.pos is not None:
+            if self._end is not None and packet.pos - self._end > BETWEEN_BYTES:
                 self._torn = set(self._last)
-            size = packet.size + (packet.size // PIECES if "mpegts" in self.formats else 0)
-            self._end = max(self._end or 0, packet.pos + size)
+            self._end = max(self._end or 0, packet.pos + packet.size)
         if packet.is_corrupt:
             self._torn = set(self._last)
         elif packet.pts is not None:
@@ -62,11 +64,17 @@ class Tears:
 
         pts: sorted times of the stream's packets.
         """
-        if index not in self.found or len(pts) < 3:
+        if len(pts) < 3:
             return []
-        step = median_low(b - a for a, b in pairwise(pts))
+        steps = [b - a for a, b in pairwise(pts)]
+        step = median_low(steps)
+        if "mpegts" in self.formats:
+            usual = sum(abs(one - step) <= 0.1 * step for one in steps)
+            return [
+                (a + step, b) for a, b in pairwise(pts) if b - a > GAP_STEPS * step and usual >= STEADY * len(steps)
+            ]
         missing = set()
-        for before, after in self.found[index]:
+        for before, after in self.found.get(index, ()):
             first = bisect_left(pts, min(before, after) - NEAR * step)
             behind = bisect_right(pts, max(before, after) + NEAR * step)
             near = pts[max(first - 1, 0) : behind + 1]
@@ -86,3 +94,9 @@ def refuse_lost_frames(
                 f"{path}: the frame at {times_s[i]:.3f} s is unreadable (the file is damaged: "
                 f"frames are missing from {start:.3f} s on)"
             )
+
+
+def refuse_lost_sound(path: str, silent_s: Sequence[tuple[float, float]]) -> None:
+    """Raise MediaError where more of the sound is missing than may be silence (avst.media.audio)."""
+    if sum(end - start for start, end in silent_s) > LOST_MAX_S:
+        raise MediaError(f"{path}: the sound is unreadable from about {silent_s[0][0]:.2f} s on")

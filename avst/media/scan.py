@@ -254,6 +254,8 @@ def _with_holes(
     keys = [*found.keyframes_s, math.inf]
     lost = [(start, keys[bisect_left(keys, end)]) for start, end in seconds(video, pictures)]
     silent = seconds(audio, sound) if audio is not None and sound is not None else []
+    if "mpegts" in tears.formats:  # nothing but a gap tells there, and sound may have pauses
+        silent = [(a, b) for a, b in silent if any(a < end and start < b for start, end in lost)]
     return replace(found, lost_s=lost, silent_s=silent)
 
 

@@ -98,7 +98,7 @@ def _serve(request: dict[str, Any], replies: BinaryIO, limit_gb: float) -> None:
 def _decode(request: dict[str, Any], path: str, replies: BinaryIO) -> None:
     from avst.media.clock import PTS_SLACK_S, frame_clock
     from avst.media.decode import decoder
-    from avst.media.holes import refuse_lost_frames
+    from avst.media.holes import refuse_lost_frames, refuse_lost_sound
 
     decode_video, decode_audio = decoder(request["decoder"])
     found = _scan(path)
@@ -107,6 +107,8 @@ def _decode(request: dict[str, Any], path: str, replies: BinaryIO) -> None:
     width, height = request["size"] or (info.width, info.height)
     times = clock.times_s.tolist()
     refuse_lost_frames(path, found.lost_s, times, PTS_SLACK_S)
+    if request["audio_rate"]:
+        refuse_lost_sound(path, found.silent_s)
     shape = [len(times), height, width, 3]
     _send(
         replies,
