@@ -4,8 +4,8 @@
 
 A file appears whole or not at all (written beside its place, then renamed). Readers need no lock: a file that is
 replaced or evicted stays whole for whoever has it open. Use is kept in the files' access time, set on every hit.
-Nothing that goes wrong here ends a run: it warns once and goes on. Clocks may jump: a time in the future says nothing of
-a file's use, so such files go first, and lost parts go whatever their time.
+Nothing that goes wrong here ends a run: it warns once and goes on. Clocks may jump: a time in the future says nothing
+of a file's use, so such files go first, and lost parts go whatever their time.
 """
 
 from __future__ import annotations

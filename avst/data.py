@@ -72,8 +72,8 @@ class Source:
         return self.attempt(question, lambda: self.clip(question))
 
     def attempt(self, question: Question, make: Callable[[], T]) -> T | Skipped:
-        """What `make` returns; a MediaError ends the run, or becomes a Skipped, as the recipe says. Where the whole folder
-        is gone the run ends in either case: every clip would be skipped, and nothing learned."""
+        """What `make` returns; a MediaError ends the run, or becomes a Skipped, as the recipe says. Where the whole
+        folder is gone the run ends in either case: every clip would be skipped, and nothing learned."""
         try:
             return make()
         except MediaError as error:

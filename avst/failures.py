@@ -43,8 +43,8 @@ _MEMORY = (
 )
 
 _WORKERS = (
-    "the system ends processes where memory is short: have fewer loader workers (dataloader_num_workers) or smaller clips "
-    "(media.total_pixels, media.max_frames); `avst resume RUN` goes on from the last checkpoint"
+    "the system ends processes where memory is short: have fewer loader workers (dataloader_num_workers) or smaller "
+    "clips (media.total_pixels, media.max_frames); `avst resume RUN` goes on from the last checkpoint"
 )
 
 _kept_in: list[Path] = []

@@ -25,7 +25,7 @@ import numpy as np
 
 from avst.bounded_folder import BoundedFolder
 
-FORMAT = 1
+FORMAT = 2
 MAGIC = b"AVSTCLIP"
 PREFIX = struct.Struct("<8sIQ")
 PAGE = 4096

@@ -1,11 +1,11 @@
 """Stretches of a file that its reader passed over: packets are missing, and nobody says so.
 
-MP4 lists every packet, so none goes missing without an error. Matroska, FLV and MPEG-TS are read from packet to packet:
-behind damage FFmpeg goes on at the next place that looks right, and the last picture before it would be held for the
-truth. In the first two, bytes between packets that are none of the container's own tell; something is missing only where
-the packets' times leave a gap there too, for a file may carry more with its frames (alpha, HDR), and a rate may be
-variable. MPEG-TS cuts packets to pieces, and FFmpeg calls few of the damaged ones corrupt: there a gap in a rate that is
-steady otherwise tells.
+MP4 lists every packet, so none goes missing without an error. Matroska, FLV and MPEG-TS are read from packet to
+packet: behind damage FFmpeg goes on at the next place that looks right, and the last picture before it would be held
+for the truth. In the first two, bytes between packets that are none of the container's own tell; something is missing
+only where the packets' times leave a gap there too, for a file may carry more with its frames (alpha, HDR), and a rate
+may be variable. MPEG-TS cuts packets to pieces, and FFmpeg calls few of the damaged ones corrupt: there a gap in a rate
+that is steady otherwise tells.
 """
 
 from __future__ import annotations
@@ -68,17 +68,15 @@ class Tears:
             return []
         steps = [b - a for a, b in pairwise(pts)]
         step = median_low(steps)
-        if "mpegts" in self.formats:
-            usual = sum(abs(one - step) <= 0.1 * step for one in steps)
-            return [
-                (a + step, b) for a, b in pairwise(pts) if b - a > GAP_STEPS * step and usual >= STEADY * len(steps)
-            ]
-        missing = set()
-        for before, after in self.found.get(index, ()):
-            first = bisect_left(pts, min(before, after) - NEAR * step)
-            behind = bisect_right(pts, max(before, after) + NEAR * step)
-            near = pts[max(first - 1, 0) : behind + 1]
-            missing |= {(a + step, b) for a, b in pairwise(near) if b - a > GAP_STEPS * step}
+        stretches = []
+        if "mpegts" not in self.formats:
+            for before, after in self.found.get(index, ()):
+                first = bisect_left(pts, min(before, after) - NEAR * step)
+                behind = bisect_right(pts, max(before, after) + NEAR * step)
+                stretches.append(pts[max(first - 1, 0) : behind + 1])
+        elif sum(abs(one - step) <= 0.1 * step for one in steps) >= STEADY * len(steps):
+            stretches.append(pts)
+        missing = {(a + step, b) for near in stretches for a, b in pairwise(near) if b - a > GAP_STEPS * step}
         return sorted(missing)
 
 

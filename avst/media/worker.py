@@ -62,8 +62,8 @@ def _leave_with_parent(parent: int) -> None:
 def _bound_memory() -> float:
     """GB that this process may take: AVST_DECODER_MEMORY_GB, else half of the machine's, 16 at most.
 
-    A file may ask for any amount. And where the machine runs short all the same, Linux is told to end decoders first, not
-    the training, which loses more.
+    A file may ask for any amount. And where the machine runs short all the same, Linux is told to end decoders first,
+    not the training, which loses more.
     """
     machine_gb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
     limit_gb = float(os.environ.get("AVST_DECODER_MEMORY_GB") or min(16.0, machine_gb / 2))

@@ -107,8 +107,8 @@ def test_uneven_rates_and_pauses_are_no_holes(tmp_path: Path, ending: str) -> No
 
 
 def test_what_a_container_carries_beside_its_frames_is_no_hole(tmp_path: Path) -> None:
-    """Bytes that are in no packet (here an element to pass over; alpha and HDR are others), in a film of uneven rate that
-    has a pause elsewhere."""
+    """Bytes that are in no packet (here an element to pass over; alpha and HDR are others), in a film of uneven rate
+    that has a pause elsewhere."""
     times = [i / 25 for i in range(100)] + [6 + i / 25 for i in range(150)]
     path = write(tmp_path / "a.mkv", Film(times, size=(320, 240), options={"g": "25", "crf": "5"}))
     whole = load_clip(path).frames
