@@ -26,17 +26,24 @@ model: {{path: {model}, dtype: float32}}
 data: {{train: scenes/annotations_train.json, eval: scenes/annotations_train.json, videos: scenes/videos}}
 media: {{fps: 1.0, max_pixels: 3136, min_pixels: 784, deadline_s: 20.0}}
 output_dir: run
+rewards: {{sevenths: {{use: "./sevenths.py:sevenths", weight: 1.0}}}}
 eval: {{max_new_tokens: 4, batch_size: 2}}
 sft: {{max_steps: 1, per_device_train_batch_size: 1, bf16: false, use_cpu: true, logging_steps: 1}}
 grpo:
   num_generations: 2
   per_device_train_batch_size: 2
-  max_completion_length: 4
+  max_completion_length: 8
+  learning_rate: 0.01
   max_steps: 1
   logging_steps: 1
   bf16: false
   use_cpu: true
   gradient_checkpointing: false
+"""
+# of the token ids alone: a model that knows nothing has groups with spread
+REWARD = """
+def sevenths(prompts, completions, completion_ids, **columns):
+    return [sum(ids) % 7 / 6 for ids in completion_ids]
 """
 
 
@@ -64,6 +71,7 @@ def place(
     import shutil
 
     shutil.copytree(scenes, tmp_path / "scenes")
+    (tmp_path / "sevenths.py").write_text(REWARD)
     (tmp_path / "faults.yaml").write_text(RECIPE.format(model=tiny_folders["qwen2_5_omni"]))
     monkeypatch.chdir(tmp_path)
     close_workers()

@@ -1,4 +1,4 @@
-"""Files that are whole and yet odd: no frame rate, durations that lie, frames of several sizes, sound of every shape."""
+"""Files that are whole and yet odd: no frame rate, durations that lie, frames of several sizes, any kind of sound."""
 
 from __future__ import annotations
 
