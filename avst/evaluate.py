@@ -45,18 +45,20 @@ def evaluate(
     split: str = "eval",
     overwrite: bool = False,
     retry_skipped: bool = False,
+    questions: Sequence[Question] | None = None,
 ) -> dict[str, Any]:
     """Answer a split, or what is left of it, and write scores.json and table.txt, .json, .csv to `out`.
 
     checkpoint: None for the recipe's model.path;  out: one folder a model and split, seen by all processes;
     name: the model's row in the table;  overwrite: delete another evaluation that is in `out`;  retry_skipped: try
-    clips again that could not be read. Where every question is answered no model is loaded: new rewards cost nothing.
+    clips again that could not be read;  questions: the split's, where the caller has read them: files that change in
+    the meantime change nothing. Where every question is answered no model is loaded: new rewards cost nothing.
 
     Returns what scores.json holds: that of `avst score`, and "skipped" (id -> why) and "truncated" (answers that were
     cut at eval.max_new_tokens). Raises AvstError.
     """
     state = processes()
-    questions = split_questions(recipe, split)
+    questions = split_questions(recipe, split) if questions is None else questions
     scorer = assemble.scorer(recipe)
     folder = EvalFolder(out)
     with state.main_process_first():

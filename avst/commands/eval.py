@@ -38,17 +38,17 @@ def run(args: argparse.Namespace) -> int:
     checkpoints = named_checkpoints(args.checkpoint, recipe)
     out = args.out if args.out is not None else Path(recipe.output_dir) / "eval"
     from avst import tables
-    from avst.evaluate import comparison_table, evaluate, write_tables
+    from avst.evaluate import comparison_table, evaluate, split_questions, write_tables
     from avst.processes import processes
 
     for split in (args.split,) if args.split else recipe.eval.splits:
         folders = {name: out / split / name for name in checkpoints}
-        missing = 0
+        questions, missing = split_questions(recipe, split), 0  # once: all models are asked the same
         for name, path in checkpoints.items():
-            scores = evaluate(recipe, path, folders[name], name, split, args.overwrite, args.retry_skipped)
+            scores = evaluate(recipe, path, folders[name], name, split, args.overwrite, args.retry_skipped, questions)
             missing += scores["missing"]
         if processes().is_main_process:
-            comparison = comparison_table(recipe, folders, split)
+            comparison = comparison_table(recipe, folders, split, questions)
             write_tables(comparison, out / split)
             print(tables.as_text(comparison))
             print(

@@ -162,7 +162,7 @@ def test_entries_from_the_future_go_first(ask: Ask, tmp_path: Path) -> None:
 def test_a_clock_that_is_set_back_while_a_run_goes_on(
     ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A day back, a bound of three entries: what is written from then on is kept, the least recently used goes first."""
+    """A day back, a bound of three entries: what is written from then on stays, the least recently used goes first."""
     ask(tmp_path, 0)
     size = files(tmp_path)[0].stat().st_size
     bound = int(3.5 * size)

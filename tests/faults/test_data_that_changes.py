@@ -4,18 +4,14 @@ training and evaluation."""
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from avst import cli, evaluate
-from avst.data import Source
-from avst.errors import AvstError
-from tests.faults.conftest import REWARD, figures
+from tests.faults.conftest import figures
 from tests.media.make_media import Film, tone, write
 
 # a reward that does something to the data when the first step's answers come
@@ -40,19 +36,15 @@ def test_a_clip_that_goes_is_skipped_once_an_epoch(
     place: Path, names: list[str], warned: Callable[[], list[str]]
 ) -> None:
     """Deleted while the first of five questions is answered; two epochs follow, each with one question less."""
-    gone = "p = pathlib.Path('scenes/videos'); (p / f'{names[0]}.mp4').unlink()".replace("names[0]", f"{names[0]!r}")
+    gone = f"os.unlink('scenes/videos/{names[0]}.mp4')"
     options = [*acting(place, gone), "grpo.max_steps=10", "media.on_error=skip", "media.cache_dir=cache", "seed=1"]
     assert cli.main(["train", "faults.yaml", *options]) == 0
-    rows = figures(place / "run")
-    first = 0 if "reward" in rows[0] else 1
-    assert first == 0
-    skipped = [row["samples/skipped"] for row in rows]
-    assert sum(skipped[5:]) == 1
-    assert sum(skipped) in (1, 2)  # 1 where it was the first question itself
+    skipped = [row["samples/skipped"] for row in figures(place / "run")]
+    assert skipped[0] == 0
+    assert (sum(skipped[:5]), sum(skipped[5:])) == (1, 1)
     lines = [line for line in warned() if "skipped" in line]
-    assert len(lines) == sum(skipped)
-    assert all(line.endswith(f"{names[0]}.mp4: no such video (nor with .mkv, .webm, .mov, .avi, .m4v, .mpg, .mpeg, "
-                             ".ts, .flv, .wmv, .ogv, .3gp)") for line in lines)
+    assert len(lines) == 2
+    assert all(f"{names[0]}.mp4: no such video" in line for line in lines)
 
 
 def test_a_folder_of_videos_that_is_gone_ends_the_run_though_clips_may_be_skipped(
@@ -125,10 +117,12 @@ def test_an_evaluation_is_of_the_questions_that_were_asked(
     assert len(found) == 1
     scores = json.loads(found[0].read_text())
     assert len(scores["questions"]) == 5
-    table = json.loads((found[0].parent / "table.json").read_text())
-    assert "5" in json.dumps(table)
-    counted = sum(task["n"] for task in scores["metrics"].values())
-    assert counted == 5
+    assert sum(task["n"] for task in scores["metrics"].values()) == 5
+    tables = list((place / "eval").rglob("table.json"))
+    assert len(tables) == 2  # the model's own, and that of all models
+    for table in tables:
+        rows = {(row["task"], row["n"]) for row in json.loads(table.read_text())["records"]}
+        assert sum(n for _, n in rows) == 5
 
 
 @pytest.mark.parametrize("skip", [True, False])
