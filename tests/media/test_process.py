@@ -267,3 +267,25 @@ def test_the_worker_does_not_import_torch(film) -> None:
     load_clip(path)
     maps = Path(f"/proc/{worker_pids()[0]}/maps")
     assert "libtorch" not in maps.read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_is_bounded_and_the_system_ends_decoders_first(film, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A film whose pictures do not fit is refused in a line; the process lives on, and does the next one."""
+    large = film("large.mp4", times_s=[0.0, 0.04], size=(3840, 2160), options={"preset": "ultrafast"})
+    small = film("small.mp4")
+    close = process.close_workers
+    close()
+    monkeypatch.setenv("AVST_DECODER_MEMORY_GB", "0.15")
+    with pytest.raises(MediaError, match=r"large\.mp4: ") as caught:
+        load_clip(large, MediaSettings(size=(64, 36)))
+    assert "\n" not in str(caught.value)
+    assert numbers_of(load_clip(small).frames) == EXPECTED
+    (pid,) = worker_pids()
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "1000"
+    limits = Path(f"/proc/{pid}/limits").read_text()
+    assert next(line for line in limits.splitlines() if line.startswith("Max data size")).split()[3] == "150000000"
+    close()
+    monkeypatch.delenv("AVST_DECODER_MEMORY_GB")
+    assert load_clip(large, MediaSettings(size=(64, 36))).frames.shape == (2, 36, 64, 3)
+    close()
