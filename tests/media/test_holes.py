@@ -24,12 +24,12 @@ LONG: dict[str, Any] = {
 
 
 def with_hole(path: Path, second: float, n: int) -> Path:
-    """n bytes of zeros from behind the middle of the packet shown at `second`."""
+    """n bytes of zeros from behind the packet shown at `second`."""
     with av.open(str(path)) as container:
-        packets = [p for p in container.demux(video=0) if p.pts is not None and p.size]
-        start = min(float(p.pts * p.time_base) for p in packets)
-        packet = min(packets, key=lambda p: abs(float(p.pts * p.time_base) - start - second))
-        at = packet.pos + packet.size // 2
+        packets = [p for p in container.demux() if p.pts is not None and p.size]
+        shown = {p.pos: float(p.pts * p.time_base) for p in packets if p.stream_index == 0}
+        packet = min(shown, key=lambda pos: abs(shown[pos] - min(shown.values()) - second))
+        at = min(p.pos for p in packets if p.pos > packet)
     data = bytearray(path.read_bytes())
     data[at : at + n] = bytes(n)
     path.write_bytes(data)
@@ -37,7 +37,7 @@ def with_hole(path: Path, second: float, n: int) -> Path:
 
 
 @pytest.mark.parametrize("sound", [True, False])
-@pytest.mark.parametrize("n", [2000, 20_000, 70_000])
+@pytest.mark.parametrize("n", [2000, 70_000])
 @pytest.mark.parametrize("ending", ["mkv", "flv", "ts"])
 def test_a_hole_in_the_middle_is_refused_with_its_time(tmp_path: Path, ending: str, n: int, sound: bool) -> None:
     """Without the check: frames of the hole's stretch are those before it, in every one of these."""

@@ -272,7 +272,7 @@ def test_the_worker_does_not_import_torch(film) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_bounded_and_the_system_ends_decoders_first(film, monkeypatch: pytest.MonkeyPatch) -> None:
     """A film whose pictures do not fit is refused in a line; the process lives on, and does the next one."""
-    large = film("large.mp4", times_s=[0.0, 0.04], size=(3840, 2160), options={"preset": "ultrafast"})
+    large = film("large.mp4", times_s=[i / 25 for i in range(8)], size=(3840, 2160), options={"preset": "ultrafast"})
     small = film("small.mp4")
     close = process.close_workers
     close()
