@@ -148,3 +148,23 @@ def test_a_clip_that_no_prompt_can_hold_is_skipped_by_an_evaluation_too(
     assert [why.endswith(said) for why in scores["skipped"].values()] == [True]
     assert len(scores["questions"]) == 5  # the skipped one counts 0 in every figure
     assert "1 of 5 questions skipped because their clip cannot be read" in (found.parent / "table.txt").read_text()
+
+
+def test_silent_and_single_frame_clips_are_refused(place: Path, names: list[str]) -> None:
+    """A track is missing, or all but one picture: no prompt is made of them, and the others are answered."""
+    videos = place / "scenes" / "videos"
+    for name in names[:3]:
+        (videos / f"{name}.mp4").unlink()
+    write(videos / f"{names[0]}.mp4", Film([i / 10 for i in range(20)], last_s=0.1))
+    sound = tone(440, 2, 16000)[None]
+    write(videos / f"{names[1]}.mp4", Film([0.0], last_s=2.0, sound=sound, sound_rate=16000))
+    write(
+        videos / f"{names[2]}.mp4", Film([0.0, 1.0], last_s=1.0, sound=sound, sound_rate=16000)
+    )  # two frames are enough
+    assert cli.main(["eval", "faults.yaml", "--out", "eval", "media.on_error=skip"]) == 0
+    (found,) = (place / "eval").rglob("scores.json")
+    skipped = json.loads(found.read_text())["skipped"]
+    assert {question.split("/")[0]: why.split(": ", 1)[1].split(";")[0] for question, why in skipped.items()} == {
+        names[0]: "no audio track",
+        names[1]: "one frame is no video",
+    }
