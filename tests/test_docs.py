@@ -35,7 +35,7 @@ FENCE = re.compile(
 )
 SHELLS = ("bash", "console")
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-FOREIGN_PROGRAMS = (".venv/bin/pre-commit", "pytest", "python")
+FOREIGN_PROGRAMS = (".venv/bin/pre-commit", "pytest", "python", "sbatch")
 
 ALIKE = ("try", "two")  # the runs of docs/training.md by one process and by two
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from accelerate.commands.launch import launch_command_parser
 
 from avst import runs
 from avst.errors import AvstError
@@ -52,6 +53,34 @@ def test_as_asked(found: int, environment: dict[str, str]) -> None:
 def test_srun_with_a_torchrun_on_each_host_is_right() -> None:
     """Two tasks of srun, four processes each."""
     refuse_lost_processes(8, {**HERE, "WORLD_SIZE": "8", "LOCAL_RANK": "3", "SLURM_STEP_NUM_TASKS": "2"})
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_the_slurm_script(tmp_path: Path, resumed: bool) -> None:
+    """Two hosts: what each would launch, by the real script with stand-ins for SLURM's commands and for accelerate."""
+    stand_ins = {
+        "scontrol": "printf 'node7\\nnode8\\n'",
+        "srun": 'for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@"; done',
+        "accelerate": 'printf "%s\\n" "$*" >> launched',
+    }
+    for name, body in stand_ins.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    if resumed:
+        (tmp_path / "runs" / "mine" / "checkpoint-3").mkdir(parents=True)
+    here = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_NODELIST": "node[7-8]"}
+    subprocess.run(
+        ["bash", str(ROOT / "recipes" / "slurm.sh"), "my/mine.yaml"],
+        cwd=tmp_path,
+        env={**os.environ, **here, "SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "4"},
+        check=True,
+    )
+    for rank, line in enumerate((tmp_path / "launched").read_text().splitlines()):
+        said = launch_command_parser().parse_args(line.split()[1:])
+        assert (said.num_machines, said.num_processes, said.machine_rank) == (2, 8, rank)
+        assert said.main_process_ip == "node7"
+        assert (ROOT / said.config_file).is_file()
+        assert said.training_script_args == ["train", "my/mine.yaml", *(["--resume"] if resumed else [])]
 
 
 def test_accelerate_launch_on_cpu(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
