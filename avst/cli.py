@@ -53,6 +53,14 @@ COMMANDS = {
             "avst dry-run recipes/quickstart.yaml --measure grpo.num_generations=4",
         ),
     ),
+    "plan": Command(
+        "what a run will take on which cards: tokens, memory, seconds, hours, energy, money, and where the limit lies",
+        (
+            "avst plan recipes/avst_zero_vl_7b.yaml --gpus 4xA6000",
+            "avst plan recipes/avst_zero_omni_7b_lora.yaml --gpus 2x8xH100 --questions 10000 --price 2.5",
+            "avst plan recipes/quickstart.yaml --measure --json plan.json",
+        ),
+    ),
     "sft": Command(
         "supervised fine-tuning on gold answers: the cold start, and the paper's baseline",
         ("avst sft recipes/quickstart.yaml sft.max_steps=50",),

@@ -60,12 +60,15 @@ class Source:
             raise MediaError(
                 f"{path}: no audio track; media.audio=false asks for none, media.on_error=skip leaves it out"
             )
-        n_frames = max(2, round(info.duration_s * self.media.fps))
+        return load_clip(path, replace(self.media, size=self.size(info.width, info.height, info.duration_s)))
+
+    def size(self, width: int, height: int, duration_s: float) -> tuple[int, int]:
+        """(width, height) in px of the frames that a model is shown of such a file."""
+        n_frames = max(2, round(duration_s * self.media.fps))
         if self.media.max_frames is not None:
             n_frames = min(n_frames, self.media.max_frames)
         least, most, total = (self.bounds.get(name) for name in ("min_pixels", "max_pixels", "total_pixels"))
-        size = frame_size(info.width, info.height, n_frames, least, most, total)
-        return load_clip(path, replace(self.media, size=size))
+        return frame_size(width, height, n_frames, least, most, total)
 
     def try_clip(self, question: Question) -> Clip | Skipped:
         """The clip, or where the recipe says so a Skipped in its place."""

@@ -31,7 +31,9 @@ def run(args: argparse.Namespace) -> int:
         raise AvstError(f"--n wants at least 1, not {args.n}")
     out = args.out or Path(f"{recipe.output_dir}-dry-run")
     from avst import assemble
-    from avst.preview.estimate import estimate, measure, settings, speed
+    from avst.plan.this_machine import this_machine
+    from avst.plan.work import groups
+    from avst.preview.estimate import estimate, measure
     from avst.preview.look import look_at
     from avst.preview.show import as_text, estimate_as_text, prompt_and_gold
 
@@ -39,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     questions = chosen(assemble.questions(recipe, args.split), args.question, args.n)
     parts = (assemble.policy if args.measure else assemble.sketch)(recipe, args.model)
     source = assemble.source(recipe, parts.family)
-    longest = settings(recipe)[2]
+    longest = groups(recipe)[2]
     looks = []
     for number, question in enumerate(questions):
         look = look_at(question, source.clip(question), parts, scorer, longest)
@@ -47,9 +49,9 @@ def run(args: argparse.Namespace) -> int:
         print(as_text(look, longest, draw(look, out)))
         if number == 0:
             print(prompt_and_gold(look))
-    found = estimate(recipe, parts.model, max(sum(look.tokens.values()) for look in looks))
+    found = estimate(recipe, parts.model, [look.shape for look in looks], this_machine(0.2))
     measured = measure(recipe, parts.model, looks[0]) if args.measure else None
-    print(estimate_as_text(found, speed(), measured))
+    print(estimate_as_text(found, measured))
     write_report(out, recipe, [look.as_json() for look in looks], {"estimate": found.as_json(), "measured": measured})
     return 1 if any(look.problems for look in looks) else 0
 

@@ -107,6 +107,9 @@ def _causal_from_the_end(queries: Tensor, keys: Tensor, values: Tensor, kwargs: 
     flash attention, in half precision with the few heads of keys as they are; in float32 the memory-efficient kernel
     needs a head of keys for each of the queries'.
     """
+    if torch.is_autocast_enabled(queries.device.type):  # the bias object looks at the dtypes before autocast casts them
+        dtype = torch.get_autocast_dtype(queries.device.type)
+        queries, keys, values = (states.to(dtype) for states in (queries, keys, values))
     grouped = queries.shape[1] != keys.shape[1]
     if grouped and queries.is_cuda and queries.dtype == torch.float32:
         each = queries.shape[1] // keys.shape[1]

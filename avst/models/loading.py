@@ -46,7 +46,7 @@ def load(
         refuse_pickles(folder, allow_pickle)
         refuse_shards_elsewhere(folder)
     revision = revision if base == str(path) else None  # it names a commit of `path`, not of an adapter's base
-    config = _config(base, revision)
+    config = load_config(base, revision)
     options: dict[str, Any] = {
         "dtype": DTYPES.get(dtype, dtype),
         "attn_implementation": attention,
@@ -67,7 +67,7 @@ def load(
         raise AvstError(f"model.path {base}: its weights cannot be read: {why(error)}") from error
     understand_groups(model, attention)
     freeze_towers(model, freeze)
-    processor = _processor(base, revision)
+    processor = load_processor(base, revision)
     if adapters.is_file():
         # peft's default would freeze them: a run that goes on from adapters would then train nothing, and not say so
         try:
@@ -85,15 +85,20 @@ def load_sketch(
     adapters = Path(path) / "adapter_config.json"
     base = adapter_base(adapters) if adapters.is_file() else str(path)
     revision = revision if base == str(path) else None
-    config = _config(base, revision)
-    family = family_of(config)
+    config = load_config(base, revision)
+    return sketch_of(config, dtype, freeze), load_processor(base, revision), family_of(config)
+
+
+def sketch_of(config: Any, dtype: str = "auto", freeze: Sequence[str] = ()) -> PreTrainedModel:
+    """The model of a config without weights (on torch's meta device), of an Omni the thinker."""
     wanted = DTYPES.get(dtype) or getattr(config, "dtype", None) or torch.float32
     thinker = getattr(config, "thinker_config", config)  # an Omni checkpoint's config holds the talker's too
     with torch.device("meta"):
         # what a config says of its attention may name code to be fetched
         model = model_class(config)._from_config(thinker, dtype=wanted, attn_implementation="sdpa")
+    model.tie_weights()
     freeze_towers(model, freeze)
-    return model, _processor(base, revision), family
+    return model
 
 
 def restore_weights(model: PreTrainedModel, checkpoint: str | Path) -> None:
@@ -134,7 +139,8 @@ def lora_config(
     return LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=names, bias="none")
 
 
-def _config(path: str, revision: str | None) -> Any:
+def load_config(path: str, revision: str | None) -> Any:
+    """A checkpoint's config, of a family that avst knows. Raises AvstError."""
     if not Path(path).is_dir() and (
         path.count("/") != 1 or path.startswith((".", "~", "/")) or Path(path).parent.is_dir()
     ):
@@ -148,7 +154,7 @@ def _config(path: str, revision: str | None) -> Any:
     return config
 
 
-def _processor(base: str, revision: str | None) -> ProcessorMixin:
+def load_processor(base: str, revision: str | None) -> ProcessorMixin:
     try:
         return AutoProcessor.from_pretrained(base, revision=revision, trust_remote_code=False)
     except (OSError, ValueError, RecursionError) as error:

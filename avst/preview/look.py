@@ -11,6 +11,7 @@ from typing import Any
 
 from avst.assemble import Policy
 from avst.models.media_tokens import mel_features, token_kinds
+from avst.plan.tokens import PromptShape
 from avst.scoring import Scorer
 from avst.types import Clip, Prompt, Question
 
@@ -39,6 +40,11 @@ class Look:
     reasons: dict[str, list[str]]
     mel: Any = None
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def shape(self) -> PromptShape:
+        """What the estimate needs of it."""
+        return PromptShape.of(self.prompt, self.tokens, self.clip.duration_s)
 
     def as_json(self) -> dict[str, Any]:
         return {

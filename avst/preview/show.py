@@ -50,19 +50,22 @@ def _order(look: Look) -> str:
     return shown + (f", … ({len(runs)} runs)" if len(runs) > MOST_RUNS else "")
 
 
-def estimate_as_text(found: Estimate, speed: float, measured: Mapping[str, float] | None) -> str:
+def estimate_as_text(found: Estimate, measured: Mapping[str, float] | None) -> str:
     def gb(size: float) -> str:
         return f"{size / 1e9:.3g} GB"
 
+    need, spent, shape = found.memory, found.seconds, found.shape
     lines = [
-        f"one step on one device, by formula: {found.tokens} tokens in the packed row, {found.parameters / 1e6:,.4g} M "
-        f"parameters, {found.trainable / 1e6:,.4g} M trained",
-        f"  memory    {gb(found.total)} = weights {gb(found.weights)} + gradients {gb(found.gradients)} + AdamW "
-        f"{gb(found.optimizer)} + reference {gb(found.reference)} + the larger of activations {gb(found.activations)} "
-        f"and the rollout's cache {gb(found.cache)}",
-        "            (activations: right to a factor of two; engines, towers' buffers and fragmentation come on top)",
-        f"  time      at least {found.operations / speed:.3g} s a micro-batch, at the {speed / 1e12:.3g} TFLOP/s of a "
-        "matrix product here; writing answers is bound by memory and takes longer",
+        f"one step on one device, by formula: {found.work.tokens} tokens in the packed row, "
+        f"{shape.parameters / 1e6:,.4g} M parameters, {shape.trainable / 1e6:,.4g} M trained",
+        f"  memory    {gb(need.total)} at most: weights {gb(need.weights)} + AdamW {gb(need.optimizer)} + reference "
+        f"{gb(need.reference)} + features {gb(need.features)}, and the larger of the rollout {gb(need.rollout)} (cache "
+        f"{gb(need.cache)}) and the update {gb(need.update)} (gradients {gb(need.gradients)}, activations "
+        f"{gb(need.activations)}, logits {gb(need.logits)})",
+        "            (the program itself, engines and the towers' buffers come on top)",
+        f"  time      {spent.step:.3g} s a step here: rollout {spent.rollout:.3g}, reference {spent.reference:.3g}, "
+        f"forward {spent.forward:.3g}, backward {spent.backward:.3g}; at the {found.card.tflops:.3g} TFLOP/s of a "
+        f"matrix product and {found.card.bandwidth_gb_s:.3g} GB/s of a copy here, to a factor of two",
     ]
     if measured is not None:
         lines.append(

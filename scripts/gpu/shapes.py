@@ -1,7 +1,7 @@
 """Models of the published shapes with random weights, and prompts of random tokens: no download, no tokenizer.
 
-The numbers are those of the published config.json files; the vision and audio towers are transformers' defaults, which
-are the published ones but for the vision tower's output width.
+The numbers are those of the published config.json files; the audio tower is transformers' default, which is the
+published one but for its output width.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from transformers import (
 
 from avst.models.features import media_features
 from avst.models.policy import understand_groups
+from avst.plan.published import VISION, VISION_WIDTH
 from avst.types import Answer, Prompt, Question, Space
 
 TEXT = {
@@ -63,7 +64,9 @@ def build(name: str, device: str, dtype: torch.dtype) -> PreTrainedModel:
         "rope_theta": 1e6,
         "mrope_section": [head // 8, head * 3 // 16, head * 3 // 16],
     }
-    vision = {"out_hidden_size": text["hidden_size"]} | (TINY_VISION if size == "tiny" else {})
+    vision: dict[str, Any] = {"out_hidden_size": text["hidden_size"]}
+    # transformers' own default for the vision tower's width is not the published one
+    vision |= TINY_VISION if size == "tiny" else VISION | {"intermediate_size": VISION_WIDTH[size]}
     tied = size == "3b"
     if family == "vl":
         config: Any = Qwen2_5_VLConfig(

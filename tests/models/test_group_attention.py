@@ -282,3 +282,21 @@ def test_features_of_frozen_towers_are_computed_once(tiny_folders: dict[str, Pat
     assert logps.requires_grad
     # rollout + policy for two prompts; the reference, frozen as a whole, looks its own features up: once for the clip
     assert calls.n == ({"visual": 1, "audio_tower": 1} if frozen else {"visual": 5, "audio_tower": 5})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_weights_computed_in_bfloat16(tiny_folders: dict[str, Path], kind: str) -> None:
+    """model.dtype=float32 with grpo.bf16=true: queries and keys come in float32, values in bfloat16. As near to
+    float32's log-probs as the library's own forward is under the same autocast."""
+    folder = tiny_folders[kind]
+    groups = video(make_builder(folder))
+    ours, plain = load_grouped(folder, torch.float32).eval(), load_plain(folder, torch.float32).eval()
+    with torch.no_grad():
+        wanted = repeated(plain, groups)
+        with torch.autocast("cpu", torch.bfloat16):
+            theirs = repeated(plain, groups)
+            found = ours(packed=row_of(ours, groups))["logps"]
+            prompts, _ = groups
+            written = rollout(ours, prompts, 2, Sampling(max_new_tokens=4), [10**6], 0)
+    assert (found - wanted).abs().mean() <= 2 * (theirs.float() - wanted).abs().mean()
+    assert [len(ids) for ids in written[0].completion_ids] == [4, 4]

@@ -13,7 +13,10 @@ from avst import cli
 from avst.config import load_recipe
 from avst.models.loading import load, load_sketch
 from avst.models.tiny import make_tiny
-from avst.preview.estimate import estimate, settings
+from avst.plan.cards import CARDS
+from avst.plan.tokens import PromptShape
+from avst.plan.work import groups
+from avst.preview.estimate import estimate
 from avst.preview.look import abbreviated, media_runs
 from avst.scenes.settings import make_settings
 from avst.scenes.synthesise import synthesise
@@ -127,11 +130,11 @@ def test_the_estimate_by_hand(world: Path) -> None:
     recipe = load_recipe(world / "r.yaml", ["grpo.beta=0.04", "grpo.gradient_checkpointing=false"])
     model, _, _ = load_sketch(world / "qwen2_5_omni", dtype="float32")
     n = sum(p.numel() for p in model.parameters())
-    assert settings(recipe) == (2, 1, 400)
-    found = estimate(recipe, model, 100)
-    assert (found.parameters, found.trainable, found.tokens) == (n, n, 900)
-    assert (found.weights, found.gradients, found.optimizer, found.reference) == (4 * n, 4 * n, 8 * n, 4 * n)
-    assert found.activations == 900 * 32 * 4 * 17 * 2
-    assert found.cache == 2 * 2 * 16 * 900 * 4
-    speakers = sum(p.numel() for p in model.model.language_model.parameters())
-    assert found.operations == (2 + 2 + 4 + 2) * speakers * 900
+    assert groups(recipe) == (2, 1, 400)
+    prompt = PromptShape(text=60, video=40, audio=0, patches=160, frame_patches=16, mel=0)
+    found = estimate(recipe, model, [prompt], CARDS["A6000"])
+    assert (found.shape.parameters, found.shape.trainable, found.work.tokens) == (n, n, 900)
+    need = found.memory
+    assert (need.weights, need.gradients, need.optimizer, need.reference) == (4 * n, 4 * n, 8 * n, 4 * n)
+    # 99 tokens of the prompt are cached, an answer has room for 512: 64, doubled until 400 fit
+    assert need.cache == 2 * 2 * 16 * (99 + 2 * 512) * 4

@@ -1,0 +1,152 @@
+"""Bytes of one card by part. Exact: weights, gradients, optimizer, reference, features, the rollout's cache. Estimated:
+the rest."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from avst.models.shared_cache import FIRST_TOKENS
+from avst.plan import activations
+from avst.plan.shape import Shape
+from avst.plan.work import Work
+
+CONTEXT = 1 << 30  # CUDA's context and its libraries' kernels
+FRAGMENTS = 0.05  # of what tensors take
+NF4 = 0.5 + 4 / 64  # bytes of a weight, and a float32 scale for each 64
+BUCKET = 500_000_000  # numbers: DeepSpeed's reduce_bucket_size and allgather_bucket_size
+SAMPLING_COPIES = 4  # of the rollout's logits in float32
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """All of it stands at once but the phases: the rollout (cache, scratch) and the update (gradients, activations).
+
+    weights: of policy and adapters;  gathered: what ZeRO-3 and FSDP put together for a rollout;  buffers: of the
+    engine;  features: of frozen towers, kept on the prompts;  cache: keys and values of the prompts once and of their
+    answers;  scratch: the prefill's layer, the sampler's logits;  logits: pieces of the head;  own: CUDA's.
+    """
+
+    weights: int
+    reference: int
+    optimizer: int
+    buffers: int
+    features: int
+    gathered: int
+    cache: int
+    scratch: int
+    gradients: int
+    activations: int
+    logits: int
+    accumulates: bool
+    own: int
+
+    @property
+    def standing(self) -> int:
+        return self.weights + self.reference + self.optimizer + self.buffers + self.features
+
+    @property
+    def rollout(self) -> int:
+        return self.gathered + self.cache + self.scratch
+
+    @property
+    def update(self) -> int:
+        """Gradients grow while activations go; from an earlier micro-batch they are there from the start."""
+        kept = self.activations + self.logits
+        return kept + self.gradients if self.accumulates else max(kept, self.gradients)
+
+    @property
+    def tensors(self) -> int:
+        return self.standing + max(self.rollout, self.update)
+
+    @property
+    def total(self) -> int:
+        return round(self.tensors * (1 + FRAGMENTS if self.own else 1)) + self.own
+
+    @property
+    def largest(self) -> str:
+        """The part to make smaller first, of those that stand at the peak."""
+        phase = ("gradients", "activations", "logits") if self.update >= self.rollout else ("gathered", "cache")
+        return max(("weights", "reference", "optimizer", "features", *phase), key=lambda name: getattr(self, name))
+
+    def as_json(self) -> dict[str, Any]:
+        more = {"rollout_peak": self.rollout, "update_peak": self.update, "total": self.total, "largest": self.largest}
+        return {**asdict(self), **more}
+
+
+def memory(shape: Shape, work: Work, cards: int = 1, cpu: bool = False) -> Memory:
+    """cpu: the dense mask and the small logits' pieces of a CPU, and no context of CUDA."""
+    deepspeed, sharded = work.engine in ("zero2", "zero3"), work.engine in ("zero3", "fsdp2")
+    if deepspeed and not shape.four_bit:
+        shape = replace(shape, itemsize=work.width)  # its model is narrow, with wide copies of what trains
+    weights, whole = _weights(shape, work, deepspeed)
+    share = cards if sharded else 1
+    trained_width = _trained_width(shape, work, deepspeed)
+    gradients = shape.trainable * trained_width
+    optimizer = shape.trainable * (12 if deepspeed and work.width == 2 else 2 * trained_width)
+    buffers = 0
+    if work.engine == "ddp" and cards > 1:
+        buffers = gradients  # the reducer's buckets hold a copy
+    elif deepspeed:
+        buffers = min(BUCKET, shape.trainable) * work.width * (2 if work.engine == "zero2" else 1)
+    patches_and_sound = 0
+    for found, tokens in ((shape.vision, work.largest.video), (shape.audio, work.largest.audio)):
+        if found is not None and found.frozen:
+            patches_and_sound += tokens
+    second = work.beta and not shape.lora
+    return Memory(
+        weights=weights // share,
+        reference=whole // share if second else 0,
+        optimizer=optimizer // (cards if deepspeed or sharded else 1),
+        buffers=buffers,
+        features=patches_and_sound * shape.D * work.width * work.asked,
+        gathered=whole - whole // share,
+        cache=cache_bytes(shape, work),
+        scratch=_scratch(shape, work),
+        gradients=gradients // (cards if deepspeed or sharded else 1),
+        activations=round(activations.language(shape, work, cpu) + activations.towers(shape, work)),
+        logits=round(activations.head(shape, work, activations.LOGITS_CPU if cpu else activations.LOGITS_GPU)),
+        accumulates=work.micro_batches > 1 or buffers > 0,
+        own=0 if cpu else CONTEXT,
+    )
+
+
+def _weights(shape: Shape, work: Work, deepspeed: bool) -> tuple[int, int]:
+    """(weights and adapters as they are kept, the weights as a forward pass uses them)."""
+    size = shape.itemsize
+    whole = shape.parameters * size
+    if shape.four_bit:
+        quantised = shape.weights * shape.layers
+        whole -= round(quantised * (size - NF4))
+    adapters = shape.lora * (size if deepspeed else activations.LORA_WIDTH)
+    copies = 0
+    if work.autocast and shape.itemsize > work.width and not deepspeed and not shape.lora:
+        copies = shape.weights * shape.layers * work.width  # autocast keeps what it narrowed for the whole pass
+    if work.engine == "fsdp2":
+        return shape.parameters * 4, shape.parameters * work.width  # accelerate widens what trains
+    return whole + adapters + copies, whole
+
+
+def _trained_width(shape: Shape, work: Work, deepspeed: bool) -> int:
+    if deepspeed:
+        return work.width
+    if work.engine == "fsdp2" or shape.lora:
+        return 4
+    return shape.itemsize
+
+
+def cache_bytes(shape: Shape, work: Work) -> int:
+    """Keys and values while answers are written: every prompt but its last token once, and for each answer room that
+    doubles from FIRST_TOKENS (avst.models.shared_cache)."""
+    room = FIRST_TOKENS
+    while room < work.longest:
+        room *= 2
+    prompts = work.rows // work.G
+    states = prompts * (work.largest.total - 1) + work.rows * room
+    return 2 * shape.layers * shape.K * states * shape.itemsize
+
+
+def _scratch(shape: Shape, work: Work) -> int:
+    """A layer of one prompt's prefill without gradient, or the sampler's logits."""
+    prefill = work.largest.total * (6 * shape.D + 3 * shape.F) * work.width
+    return max(prefill, SAMPLING_COPIES * 4 * work.rows * shape.words)
