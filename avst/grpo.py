@@ -25,7 +25,7 @@ processes). Where generation spans several optimizer steps, TRL gives each the g
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -41,6 +41,7 @@ from avst.grpo_losses import (
     mean_by_completion,
     step_tokens,
 )
+from avst.grpo_sampling import sampling_ratio
 
 __all__ = [
     "LossConfig",
@@ -182,6 +183,7 @@ def policy_loss(
     *,
     token_mask_L: Tensor | None = None,
     policy_mask_L: Tensor | None = None,
+    sampled_logps_L: Tensor | None = None,
 ) -> LossOutput:
     """The loss of one micro-batch, scaled so that the losses of a step's micro-batches add up (see the module).
 
@@ -190,12 +192,15 @@ def policy_loss(
     beta is not 0. advantages: one a completion, so M is its length, completions without tokens included.
     token_mask: False for tokens that count nowhere (those of truncated completions, mask_truncated_completions);
     policy_mask: False for tokens that only keep their KL term (`high_entropy_mask` of the tokens that count).
+    sampled_logps: log-probs under the sampler where that is another program (vLLM): the policy's term is then weighted
+    by the ratio of `old_logps` to them (avst.grpo_sampling), the KL term is not.
     """
     if token_mask_L is not None:
         keep = token_mask_L.bool()
         logps_L, index_L = logps_L[keep], index_L[keep]
-        old_logps_L, ref_logps_L, policy_mask_L = (
-            None if values is None else values[keep] for values in (old_logps_L, ref_logps_L, policy_mask_L)
+        old_logps_L, ref_logps_L, policy_mask_L, sampled_logps_L = (
+            None if values is None else values[keep]
+            for values in (old_logps_L, ref_logps_L, policy_mask_L, sampled_logps_L)
         )
     old_logps_L = logps_L.detach() if old_logps_L is None else old_logps_L
     log_ratio_L = logps_L - old_logps_L
@@ -208,13 +213,11 @@ def policy_loss(
         index=index_L,
         n_completions=len(advantages_M),
     )
-    loss_type = LOSS_TYPES[config.loss_type]
-    means = {}
-    token_loss_L = loss_type.surrogate(tokens, config)
-    if config.off_policy_mask_threshold is not None:
-        token_loss_L = token_loss_L * _near_policy(tokens, config.off_policy_mask_threshold)
-    if policy_mask_L is not None:
-        token_loss_L = token_loss_L * policy_mask_L
+    means: dict[str, Mean] = {}
+    extremes: dict[str, Tensor] = {}
+    if sampled_logps_L is not None:
+        tokens, means, extremes = _corrected(tokens, old_logps_L, sampled_logps_L, config)
+    token_loss_L = _policy_term(tokens, config, policy_mask_L, sampled_logps_L)
     if config.beta != 0.0:
         if ref_logps_L is None:
             raise ValueError("beta is not 0, so the loss needs the reference's log-probs")
@@ -223,17 +226,63 @@ def policy_loss(
             kl_L = kl_L * tokens.ratio
         token_loss_L = token_loss_L + config.beta * kl_L
         means["kl"] = _mean(kl_L.detach())
-    loss = loss_type.reduce(token_loss_L, tokens, config, normaliser)
-    share_means, extremes = _statistics(tokens.detach(), config)
-    return LossOutput(loss, means | share_means, extremes)
+    loss = LOSS_TYPES[config.loss_type].reduce(token_loss_L, tokens, config, normaliser)
+    share_means, share_extremes = _statistics(tokens.detach(), config)
+    return LossOutput(loss, means | share_means, extremes | share_extremes)
 
 
-def _near_policy(tokens: Tokens, threshold: float) -> Tensor:
-    """False for completions with a negative advantage that the policy has left behind since they were sampled.
+def _policy_term(
+    tokens: Tokens, config: LossConfig, policy_mask_L: Tensor | None, sampled_logps_L: Tensor | None
+) -> Tensor:
+    """The loss of each token (L,) without KL."""
+    loss_L = LOSS_TYPES[config.loss_type].surrogate(tokens, config)
+    if config.off_policy_mask_threshold is not None:
+        loss_L = loss_L * _near_policy(tokens, sampled_logps_L, config.off_policy_mask_threshold)
+    if policy_mask_L is not None:
+        loss_L = loss_L * policy_mask_L
+    if tokens.sampling_ratio is not None and config.loss_type != "vespo":  # vespo has it in its own weights
+        loss_L = loss_L * tokens.sampling_ratio
+    return loss_L
+
+
+def _corrected(
+    tokens: Tokens, old_logps_L: Tensor, sampled_logps_L: Tensor, config: LossConfig
+) -> tuple[Tokens, dict[str, Mean], dict[str, Tensor]]:
+    """The tokens with their sampling ratio where it is asked for, and what is logged of sampler and trainer."""
+    sampled_L = sampled_logps_L.to(old_logps_L)
+    gap_L = (old_logps_L - sampled_L).abs()
+    gap_L = gap_L[~gap_L.isnan()]
+    means = {"sampling/sampling_logp_difference/mean": _mean(gap_L)}
+    extremes = {"sampling/sampling_logp_difference/max": _extreme(torch.amax, gap_L)}
+    if not config.vllm_importance_sampling_correction:
+        return tokens, means, extremes
+    ratio_L, ratios = sampling_ratio(
+        old_logps_L,
+        sampled_L,
+        tokens.index,
+        tokens.n_completions,
+        config.vllm_importance_sampling_mode,
+        config.vllm_importance_sampling_clip_min,
+        config.vllm_importance_sampling_clip_max,
+    )
+    if ratios is not ratio_L:
+        ratios = ratios[torch.bincount(tokens.index, minlength=tokens.n_completions) > 0]
+    means["sampling/importance_sampling_ratio/mean"] = _mean(ratios)
+    extremes["sampling/importance_sampling_ratio/min"] = _extreme(torch.amin, ratios)
+    extremes["sampling/importance_sampling_ratio/max"] = _extreme(torch.amax, ratios)
+    return replace(tokens, sampling_ratio=ratio_L), means, extremes
+
+
+def _near_policy(tokens: Tokens, sampled_logps_L: Tensor | None, threshold: float) -> Tensor:
+    """False for completions with a negative advantage that the policy has left behind since they were sampled: by
+    updates, and where another program sampled, by what that one differs in.
 
     Source: DeepSeek-V3.2, arXiv 2512.02556, equation 9.
     """
-    drift_M = mean_by_completion(-tokens.log_ratio.detach(), tokens.index, tokens.n_completions)
+    drift_L = -tokens.log_ratio.detach()
+    if sampled_logps_L is not None:
+        drift_L = (sampled_logps_L.to(drift_L) - tokens.logps.detach()).nan_to_num(nan=0.0)
+    drift_M = mean_by_completion(drift_L, tokens.index, tokens.n_completions)
     return (tokens.advantages >= 0) | (drift_M[tokens.index] <= threshold)
 
 

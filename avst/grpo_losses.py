@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from avst.errors import AvstError
+from avst.grpo_sampling import SAMPLING_MODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,10 @@ class LossConfig:
     vespo_lambda_pos: float = 3.0
     vespo_k_neg: float = 3.0
     vespo_lambda_neg: float = 2.0
+    vllm_importance_sampling_correction: bool = True
+    vllm_importance_sampling_mode: str = "sequence_mask"
+    vllm_importance_sampling_clip_max: float | None = 3.0
+    vllm_importance_sampling_clip_min: float | None = None
 
     def __post_init__(self) -> None:
         if self.loss_type == "gspo":
@@ -51,6 +56,8 @@ class LossConfig:
             raise AvstError(f"importance_sampling_level: {self.importance_sampling_level!r} is none of {known}")
         if self.loss_type == "dr_grpo" and not self.max_completion_length:
             raise AvstError("max_completion_length: loss_type dr_grpo divides by it, so it must be a positive number")
+        if (mode := self.vllm_importance_sampling_mode) not in SAMPLING_MODES:
+            raise AvstError(f"vllm_importance_sampling_mode: {mode!r} is none of {', '.join(SAMPLING_MODES)}")
 
     @classmethod
     def of(cls, options: Any) -> LossConfig:
@@ -64,6 +71,7 @@ class Tokens:
 
     ratio: policy / sampling policy: the token's own, or its completion's geometric mean (sequence level).
     log_ratio: always the token's own. advantages: those of the token's completion.
+    sampling_ratio: what corrects for a sampler that is not quite the policy (avst.grpo_sampling), None for nothing.
     """
 
     logps: Tensor
@@ -72,6 +80,7 @@ class Tokens:
     advantages: Tensor
     index: Tensor
     n_completions: int
+    sampling_ratio: Tensor | None = None
 
     def detach(self) -> Tokens:
         logps, log_ratio, ratio = self.logps.detach(), self.log_ratio.detach(), self.ratio.detach()
@@ -166,6 +175,8 @@ def gamma_weights(tokens: Tokens, config: LossConfig) -> Tensor:
     The bounds (-20, 20 and 1e-8) are the authors'. Source: arXiv 2602.10693.
     """
     log_ratio = tokens.log_ratio.detach().clamp(-20.0, 20.0)
+    if tokens.sampling_ratio is not None:
+        log_ratio = log_ratio + tokens.sampling_ratio.log().clamp(math.log(1e-8), 20.0)
     log_w = sum_by_completion(log_ratio, tokens.index, tokens.n_completions).clamp(math.log(1e-8), 20.0)[tokens.index]
     positive = tokens.advantages >= 0
     k = torch.where(positive, config.vespo_k_pos, config.vespo_k_neg).to(log_w)

@@ -29,7 +29,11 @@ REWARDS_MAY_IMPORT = (
 )
 
 # Pure tensor functions: no model, no trainer, no files.
-PURE = {"avst.grpo": {"avst.grpo_losses", "avst.errors"}, "avst.grpo_losses": {"avst.grpo", "avst.errors"}}
+PURE = {
+    "avst.grpo": {"avst.grpo_losses", "avst.grpo_sampling", "avst.errors"},
+    "avst.grpo_losses": {"avst.grpo", "avst.grpo_sampling", "avst.errors"},
+    "avst.grpo_sampling": set(),
+}
 
 
 def name_of(path: Path) -> str:
