@@ -57,7 +57,12 @@ def policy(recipe: Recipe, checkpoint: str | Path | None = None) -> Policy:
     if lora is not None and not isinstance(model, PeftModel):
         adapters = lora_config(model, lora.r, lora.alpha, lora.dropout, lora.target_modules)
     prompts = PromptBuilder(
-        processor, family, recipe.prompt.max_text_tokens, recipe.prompt.system, audio_clock_of(model.config)
+        processor,
+        family,
+        recipe.prompt.max_text_tokens,
+        recipe.prompt.system,
+        audio_clock_of(model.config),
+        keep_shown=bool(recipe.grpo.get("use_vllm", False)),
     )
     return Policy(model, processor, family, prompts, adapters)
 

@@ -48,13 +48,29 @@ SUPPORTED: frozenset[str] = frozenset(
         "vespo_lambda_neg",
         # logs
         "log_completions",
+        # who samples
+        "use_vllm",
+        "vllm_mode",
+        "vllm_model_impl",
+        "vllm_enable_sleep_mode",
+        "vllm_server_base_url",
+        "vllm_server_host",
+        "vllm_server_port",
+        "vllm_server_timeout",
+        "vllm_group_port",
+        "vllm_gpu_memory_utilization",
+        "vllm_max_model_length",
+        "vllm_importance_sampling_correction",
+        "vllm_importance_sampling_mode",
+        "vllm_importance_sampling_cap",
+        "vllm_importance_sampling_clip_max",
+        "vllm_importance_sampling_clip_min",
     }
 )
 
 _LOADING = "avst is given a loaded model; say how to load it in the recipe's model section"
 _ENTROPY = "entropy is measured without a gradient, so it cannot be rewarded"
 _REFERENCE = "the reference stays the model that the run began with"
-_VLLM = "rollouts continue from the prompt's own cache with the library's generate, not with vLLM"
 _BATCHING = "all prompts of a step are decoded together already, each prefilled once"
 _COMPLETIONS = "log_completions saves every completion in the run's own folder; read them there"
 
@@ -71,24 +87,11 @@ REFUSED: dict[str, str] = {
     "generation_kwargs": "rollouts read temperature, top_p, top_k, min_p and repetition_penalty, and nothing else",
     "cache_implementation": "rollouts continue from the prompt's prefilled cache, whose kind is fixed",
     "reward_weights": "weights differ by task, so they stand in the recipe beside each reward",
-    "use_vllm": _VLLM,
-    "vllm_mode": _VLLM,
-    "vllm_model_impl": _VLLM,
-    "vllm_enable_sleep_mode": _VLLM,
-    "vllm_structured_outputs_regex": _VLLM,
-    "vllm_server_base_url": _VLLM,
-    "vllm_server_host": _VLLM,
-    "vllm_server_port": _VLLM,
-    "vllm_server_timeout": _VLLM,
-    "vllm_group_port": _VLLM,
-    "vllm_gpu_memory_utilization": _VLLM,
-    "vllm_max_model_length": _VLLM,
-    "vllm_tensor_parallel_size": _VLLM,
-    "vllm_importance_sampling_correction": _VLLM,
-    "vllm_importance_sampling_mode": _VLLM,
-    "vllm_importance_sampling_cap": _VLLM,
-    "vllm_importance_sampling_clip_max": _VLLM,
-    "vllm_importance_sampling_clip_min": _VLLM,
+    "vllm_structured_outputs_regex": "a grammar would change the policy that samples, and not the one that is trained",
+    "vllm_tensor_parallel_size": (
+        "a colocated vLLM has the GPU of its process; for a model over several, start a server "
+        "(vllm serve --tensor-parallel-size N) and set vllm_mode=server"
+    ),
     "use_transformers_continuous_batching": _BATCHING,
     "transformers_continuous_batching_config": _BATCHING,
     "use_transformers_paged": _BATCHING,
@@ -141,6 +144,7 @@ def refuse_unsupported(config: Any) -> None:
             reason = "an option of a newer TRL than avst knows"
         if reason is not None and value != _default(option) and value not in _RESOLVED.get(name, ()):
             complaints.append(f"{name}={value!r} is not supported: {reason}")
+    complaints += _about_vllm(config)
     if config.steps_per_generation != config.gradient_accumulation_steps:
         complaints.append(
             f"steps_per_generation={config.steps_per_generation} is not supported: the prompts of one optimizer step "
@@ -158,3 +162,29 @@ def refuse_unsupported(config: Any) -> None:
         complaints.append(f"top_entropy_quantile={config.top_entropy_quantile!r} is not a share between 0 and 1")
     if complaints:
         raise AvstError("; ".join(complaints))
+
+
+def _about_vllm(config: Any) -> list[str]:
+    """What is wrong with the options of vLLM, which no one reads without use_vllm."""
+    from trl import GRPOConfig
+
+    if not config.use_vllm:
+        return [
+            f"{option.name}={value!r} does nothing without use_vllm=True"
+            for option in fields(GRPOConfig)
+            if option.name.startswith("vllm_") and option.name in SUPPORTED
+            if (value := getattr(config, option.name)) != _default(option)
+        ]
+    found = []
+    if config.vllm_mode not in ("server", "colocate"):
+        found.append(f"vllm_mode={config.vllm_mode!r} is none of server, colocate")
+    if (
+        config.loss_type == "vespo"
+        and config.vllm_importance_sampling_correction
+        and config.vllm_importance_sampling_mode not in ("token_truncate", "token_mask")
+    ):
+        found.append(
+            f"vllm_importance_sampling_mode={config.vllm_importance_sampling_mode!r} is not supported with "
+            "loss_type vespo, which weighs tokens: token_truncate or token_mask"
+        )
+    return found

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from qwen_vl_utils.vision_process import (
     FRAME_FACTOR,
@@ -30,7 +31,7 @@ from avst.interleave import steady_fps
 from avst.media import MediaError, probe
 from avst.models.families import Family
 from avst.tasks.r_avst import SYSTEM_PROMPT, prompt_text
-from avst.types import Answer, Box, Clip, Prompt, Question, Space
+from avst.types import Answer, Box, Clip, Prompt, Question, Shown, Space
 
 PATCH = 14
 FACTOR = PATCH * SPATIAL_MERGE_SIZE
@@ -83,7 +84,8 @@ class PromptBuilder:
     processor: the model's own;  family: what the model hears and how it speaks of boxes;
     max_text_tokens: a longer text is refused (cutting it would cut the question);  system: Box 2 of the paper by
     default;  audio_clock: position_id_per_seconds and seconds_per_chunk of the model's config, by which audio and video
-    are interleaved (`audio_clock_of`); a processor does not save them.
+    are interleaved (`audio_clock_of`); a processor does not save them;  keep_shown: prompts keep the frames and the
+    sound that they were made of, for a sampler with a processor of its own (vLLM).
     """
 
     def __init__(
@@ -93,12 +95,14 @@ class PromptBuilder:
         max_text_tokens: int = 512,
         system: str | None = None,
         audio_clock: Mapping[str, float] | None = None,
+        keep_shown: bool = False,
     ) -> None:
         self.processor: Any = processor
         self.family = family
         self.max_text_tokens = max_text_tokens
         self.system = SYSTEM_PROMPT if system is None else system
         self.audio_clock = dict(audio_clock or {})
+        self.keep_shown = keep_shown
 
     def build(self, question: Question, clip: Clip) -> Prompt:
         """The prompt of one question about one clip (video, with its audio interleaved where the family hears)."""
@@ -109,11 +113,11 @@ class PromptBuilder:
         once, and the prompts share their tensors and what frozen towers make of them."""
         first = questions[0]
         text = self._text(first, ["video"])
-        inputs = self._process(text, clip, video=True)
+        inputs, arguments = self._process(text, clip, video=True)
         self._check_clock(first, clip, inputs)
         height, width = clip.frames.shape[1:3]
         space = Space(clip.source_size, THOUSAND if self.family.thousand else (width, height))
-        lead = self._prompt(first, inputs, space, clip)
+        lead = self._prompt(first, inputs, space, clip, self._shown(first, ["video"], arguments))
         return [lead, *(self._sibling(lead, text, question) for question in questions[1:])]
 
     def _sibling(self, lead: Prompt, lead_text: str, question: Question) -> Prompt:
@@ -130,19 +134,23 @@ class PromptBuilder:
             media["mm_token_type_ids"] = torch.cat([kinds[:, : len(head)], kinds.new_zeros(1, len(new))], dim=1)
         ids = torch.cat([head, new])
         self._check_length(question, ids)
-        return replace(lead, question=question, input_ids=ids, media=media, positions=None)
+        shown = lead.shown and replace(
+            lead.shown, text_ids=self._tokens(question, ["video"]), messages=self._messages(question, ["video"])
+        )
+        return replace(lead, question=question, input_ids=ids, media=media, positions=None, shown=shown)
 
     def build_audio(self, question: Question, clip: Clip) -> Prompt:
         """The prompt of a question about sound alone: audio, no video."""
         if not self.family.hears or clip.audio is None:
             raise AvstError(f"{question.id}: an audio prompt needs a model that hears and a clip with an audio track")
-        inputs = self._process(self._text(question, ["audio"]), clip, video=False)
-        return self._prompt(question, inputs, Space(clip.source_size, clip.source_size), clip)
+        inputs, arguments = self._process(self._text(question, ["audio"]), clip, video=False)
+        shown = self._shown(question, ["audio"], arguments)
+        return self._prompt(question, inputs, Space(clip.source_size, clip.source_size), clip, shown)
 
     def build_text(self, question: Question) -> Prompt:
         """A prompt without media, for text-only data and comparisons."""
         inputs = self.processor(text=[self._text(question, [])], return_tensors="pt")
-        return self._prompt(question, inputs, Space((1, 1), (1, 1)), None)
+        return self._prompt(question, inputs, Space((1, 1), (1, 1)), None, self._shown(question, [], {}))
 
     def read(self, text: str, prompt: Prompt) -> Answer:
         """What the model said, with boxes in source pixels."""
@@ -162,15 +170,56 @@ class PromptBuilder:
     def decode(self, token_ids: list[int]) -> str:
         return self.processor.tokenizer.decode(token_ids, skip_special_tokens=True)
 
-    def _text(self, question: Question, media: list[str]) -> str:
+    def _messages(self, question: Question, media: list[str]) -> list[dict[str, Any]]:
         content = [{"type": kind} for kind in media] + [{"type": "text", "text": prompt_text(question)}]
-        messages = [
+        return [
             {"role": "system", "content": [{"type": "text", "text": self.system}]},
             {"role": "user", "content": content},
         ]
+
+    def _text(self, question: Question, media: list[str]) -> str:
+        messages = self._messages(question, media)
         return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
-    def _process(self, text: str, clip: Clip, video: bool) -> BatchFeature:
+    def _tokens(self, question: Question, media: list[str]) -> Tensor:
+        text = self._text(question, media)
+        return self.processor.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"][0]
+
+    def _shown(self, question: Question, media: list[str], arguments: Mapping[str, Any]) -> Shown | None:
+        """What a prompt of `question` was made of. arguments: the processor's, of `_process`."""
+        if not self.keep_shown:
+            return None
+        videos, sound = arguments.get("videos"), arguments.get("audio")
+        return Shown(
+            self._tokens(question, media),
+            self._messages(question, media),
+            frames=None if videos is None else videos[0].permute(0, 2, 3, 1).contiguous(),
+            fps=float(arguments.get("videos_kwargs", {}).get("fps", 0.0)),
+            audio=None if sound is None else torch.from_numpy(np.asarray(sound[0], np.float32)),
+            audio_rate=0 if sound is None else self.processor.feature_extractor.sampling_rate,
+            processor=self._for_vllm(arguments),
+        )
+
+    def _for_vllm(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The processor's arguments as vLLM hands them on (mm_processor_kwargs): plain values, in one level.
+
+        Without video_metadata, transformers' processor takes any clip for one at 24 frames a second, whatever `fps`
+        says. vLLM lays sound among frames by an option whose name transformers has given up, and by the seconds a grid
+        that it is told (else 1). Tried with vLLM 0.30's own processing: scripts/vllm_prompts.py.
+        """
+        given = {"text", "videos", "audio", "videos_kwargs", "return_tensors"}
+        options = {name: value for name, value in arguments.items() if name not in given}
+        options |= arguments.get("videos_kwargs", {})
+        if metadata := options.pop("video_metadata", None):
+            told = ("total_num_frames", "fps", "frames_indices")
+            options["video_metadata"] = [{name: getattr(one, name) for name in told} for one in metadata]
+        if options.get("load_audio_from_video"):
+            pair = self.processor.video_processor.temporal_patch_size
+            options |= {"use_audio_in_video": True, "second_per_grid_ts": [pair / options["fps"]]}
+        return options
+
+    def _process(self, text: str, clip: Clip, video: bool) -> tuple[BatchFeature, dict[str, Any]]:
+        """(what the model is given, the arguments by which the processor made it)."""
         arguments: dict[str, Any] = {"text": [text], "return_tensors": "pt"}
         audio = clip.audio if self.family.hears and clip.audio is not None and clip.audio.size > 0 else None
         if audio is not None and len(audio) > (most := self.processor.feature_extractor.n_samples):
@@ -196,7 +245,7 @@ class PromptBuilder:
         inputs = self.processor(**arguments)
         if video and audio is not None:
             inputs["use_audio_in_video"] = True
-        return inputs
+        return inputs, arguments
 
     def _check_clock(self, question: Question, clip: Clip, inputs: Mapping[str, Any]) -> None:
         seconds = inputs.get("second_per_grid_ts", inputs.get("video_second_per_grid"))
@@ -204,7 +253,9 @@ class PromptBuilder:
         if seconds is None or abs(float(torch.as_tensor(seconds).flatten()[0]) - wanted) > 1e-3 * wanted:
             raise AvstError(f"{question.id}: the processor says {seconds} seconds per grid, the clip's clock {wanted}")
 
-    def _prompt(self, question: Question, inputs: BatchFeature, space: Space, clip: Clip | None) -> Prompt:
+    def _prompt(
+        self, question: Question, inputs: BatchFeature, space: Space, clip: Clip | None, shown: Shown | None
+    ) -> Prompt:
         ids = inputs.pop("input_ids")[0]
         inputs.pop("attention_mask")
         self._check_length(question, ids)
@@ -214,7 +265,7 @@ class PromptBuilder:
             inputs["feature_attention_mask"] = mask[:, :heard]
             inputs["input_features"] = inputs["input_features"][..., :heard].clone()
         digest = str(clip.provenance.get("digest", "")) if clip is not None else ""
-        return Prompt(question, ids, dict(inputs), space, digest)
+        return Prompt(question, ids, dict(inputs), space, digest, shown=shown)
 
     def _check_length(self, question: Question, ids: Tensor) -> None:
         tokenizer = self.processor.tokenizer

@@ -52,6 +52,11 @@ class Sampling:
     min_p: float | None = None
     repetition_penalty: float = 1.0
 
+    @property
+    def only_temperature(self) -> bool:
+        """No token is cut off or made less likely."""
+        return self.top_p == 1.0 and not self.top_k and not self.min_p and self.repetition_penalty == 1.0
+
     def generation_config(self, end_ids: Sequence[int], pad_id: int) -> GenerationConfig:
         """All but the repetition penalty, which `processors` apply behind the recorder."""
         greedy = self.temperature == 0

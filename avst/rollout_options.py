@@ -14,7 +14,7 @@ class RolloutOptions:
     decoded together, None for all of a step's (a prompt's G answers always are);
     skip_flat_groups: groups whose rewards are all equal cost no forward and no backward where they cannot move the
     weights (beta 0);  resample_rounds: how many times a step's flat groups are replaced by other questions (DAPO's
-    dynamic sampling, with a bound), 0 for never.
+    dynamic sampling, with a bound), 0 for never;  vllm_deadline_s: seconds that a request to a vLLM server may take.
     """
 
     share_prompts: bool = True
@@ -22,3 +22,4 @@ class RolloutOptions:
     max_rows: int | None = field(default=None, metadata={"least": 1})
     skip_flat_groups: bool = True
     resample_rounds: int = field(default=0, metadata={"least": 0})
+    vllm_deadline_s: float = field(default=1800.0, metadata={"above": 0})

@@ -71,6 +71,11 @@ class MicroBatch:
         missing = self.lost * len(self.groups[0].completion_ids)
         return torch.tensor([a for g in self.groups for a in g.advantages] + [0.0] * missing, dtype=torch.float32)
 
+    def sampled_logps(self) -> Tensor:
+        """(ΣC,), in the row's order: of each answer token under the program that drew it."""
+        found = [logp for g in self.groups for logps in g.sampled_logps for logp in logps]
+        return torch.tensor(found, dtype=torch.float64)
+
     def token_mask(self, row: PackedRow, drop_truncated: bool) -> Tensor:
         """bool (ΣC,): False for the tokens of truncated completions where these are left out of the loss."""
         keep = [not (drop_truncated and cut) for g in self.groups for cut in g.truncated]

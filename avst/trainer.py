@@ -1,6 +1,6 @@
 """GRPOTrainer: the step as prose. What a prompt goes through, in order:
 
-    dataset -> prompts of one optimizer step -> rollout (avst.rollout) -> texts, answers (avst.prompt)
+    dataset -> prompts of one optimizer step -> rollout (avst.samplers) -> texts, answers (avst.prompt)
             -> rewards (avst.scoring) -> advantages, loss (avst.grpo) over one packed forward a micro-batch
             (avst.models)
 
@@ -37,9 +37,10 @@ from avst.processes import refuse_data_parallel
 from avst.prompt import PromptBuilder
 from avst.reference import Reference
 from avst.resampling import other_rows, replace_flat
-from avst.rollout import Sampling, end_tokens, rollout
+from avst.rollout import Sampling, end_tokens
 from avst.rollout_options import RolloutOptions
 from avst.row_trainer import RowTrainer
+from avst.samplers import InProcess, Sampler
 from avst.saving import SaveLater
 from avst.scoring import Scorer
 from avst.sharding import WholeWeights, computed_in, reshard
@@ -60,7 +61,8 @@ class GRPOTrainer(RowTrainer):
     (avst.data.PromptDataset); prompts: reads answers back into source pixels;  peft_config: LoRA and the like, the
     reference is then the bare model (for a `model` that comes with adapters: the adapters as they came);
     completion_sink: called on the main process with (step, one dict a completion);  rollout_options: what TRL has no
-    option for: shared caches, groups without spread.
+    option for: shared caches, groups without spread;  sampler: who writes the answers, in place of what `args` asks for
+    (this process, or vLLM with use_vllm).
 
     Errors: AvstError for options that are refused and for a batch size that cuts a group.
     """
@@ -80,6 +82,7 @@ class GRPOTrainer(RowTrainer):
         peft_config: PeftConfig | None = None,
         completion_sink: CompletionSink | None = None,
         rollout_options: RolloutOptions | None = None,
+        sampler: Sampler | None = None,
     ) -> None:
         refuse_unsupported(args)
         refuse_data_parallel(args)
@@ -121,9 +124,20 @@ class GRPOTrainer(RowTrainer):
             min_p=args.min_p,
             repetition_penalty=args.repetition_penalty,
         )
+        self.sampler = sampler or self._make_sampler(prompts)
         if self.reference is not None:
             self.reference.prepare(self.accelerator)
         set_seed(args.seed, device_specific=True)  # as in TRL: processes that sample alike would explore less
+
+    def _make_sampler(self, prompts: PromptBuilder) -> Sampler:
+        if not self.args.use_vllm:
+            return InProcess(self.num_generations, self.sampling, self.end_ids, self.pad_id, self.rollout_options)
+        from avst.vllm_rollout.build import vllm_sampler
+
+        if not prompts.keep_shown:
+            raise AvstError("use_vllm=True needs prompts with their frames and sound: PromptBuilder(keep_shown=True)")
+        deadline_s = self.rollout_options.vllm_deadline_s
+        return vllm_sampler(self.args, self.model, self.accelerator, self.sampling, self.end_ids, deadline_s)
 
     # ---- data: one row a group ---------------------------------------------------------------------------------------
 
@@ -167,7 +181,9 @@ class GRPOTrainer(RowTrainer):
     # ---- rollout, rewards, advantages --------------------------------------------------------------------------------
 
     def _roll_out(self, step: Step) -> None:
-        with self._sampler() as self._policy:
+        with self._whole_policy() as self._policy:
+            with self.meter.phase("weights"):
+                self.sampler.follow(self._policy, self.state.global_step)
             groups = self._sample_and_score(step.prompts)
             if self.rollout_options.resample_rounds:
                 groups = self._resampled(step, groups)
@@ -196,7 +212,7 @@ class GRPOTrainer(RowTrainer):
                 self.completion_sink(step_now, rows)
 
     @contextmanager
-    def _sampler(self) -> Iterator[Any]:
+    def _whole_policy(self) -> Iterator[Any]:
         """The transformers model that draws answers: the policy, or its twin where an engine shares the weights out."""
         if self.whole_weights is not None:
             reshard(self.model_wrapped)
@@ -219,7 +235,8 @@ class GRPOTrainer(RowTrainer):
             with self.meter.phase("rollout"):
                 groups = self._sample(model, list(prompts))
             if groups and not self._paths_checked:
-                check_paths(model, groups[0], self.sampling.temperature, self._computed_in(model))
+                elsewhere = self.sampling.only_temperature if self.sampler.elsewhere else None
+                check_paths(model, groups[0], self.sampling.temperature, self._computed_in(model), elsewhere)
                 self._paths_checked = True
         with self.meter.phase("rewards"):
             score_groups(groups, self.prompts, self.scorer)
@@ -248,9 +265,7 @@ class GRPOTrainer(RowTrainer):
     def _sample(self, model: PreTrainedModel, prompts: list[Prompt]) -> list[Group]:
         if not prompts:
             return []
-        return rollout(
-            model, prompts, self.num_generations, self.sampling, self.end_ids, self.pad_id, self.rollout_options
-        )
+        return self.sampler.sample(model, prompts)
 
     def _everyone(self, mine: Tensor) -> tuple[Tensor, int]:
         """The rows of all processes, and where this one's begin."""
@@ -307,6 +322,7 @@ class GRPOTrainer(RowTrainer):
             Normaliser(self.current_gradient_accumulation_steps, tokens.to(device)),
             token_mask_L=mask,
             policy_mask_L=self._most_uncertain(out["entropies"], mask),
+            sampled_logps_L=micro.sampled_logps().to(logps) if self.sampler.elsewhere else None,
         )
 
     def _most_uncertain(self, entropies: Tensor, mask: Tensor) -> Tensor | None:
@@ -327,7 +343,7 @@ class GRPOTrainer(RowTrainer):
         """Every log line of training carries all that was measured since the last one, over all processes."""
         if "loss" in logs or "train_loss" not in logs:
             log_features(self.meter, getattr(unwrapped(self.model), "feature_store", None))
-            self.meter.rest("backward", "step", ("rollout", "rewards", "resample", "reference", "forward"))
+            self.meter.rest("backward", "step", ("weights", "rollout", "rewards", "resample", "reference", "forward"))
             meters = gather_object([self.meter]) if self.accelerator.num_processes > 1 else [self.meter]
             figures = self.meter.merged(meters)
             if spent := figures.get("seconds/rollout", 0.0):

@@ -130,6 +130,25 @@ class Space:
         return (box[0] * sx, box[1] * sy, box[2] * sx, box[3] * sy)
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a prompt was made of, for a sampler with a processor of its own (avst.vllm_rollout); opaque elsewhere.
+
+    text_ids: tokens with one placeholder for each medium, int64 tensor;  messages: the chat of which they are the text;
+    frames: uint8 tensor (T, H, W, 3) RGB as the model saw them, None where there are none;  fps: their clock;
+    audio: float32 tensor (N,), None where there is none;  audio_rate: Hz;  processor: the keyword arguments by which
+    vLLM and the model's processor in it make the prompt's own tensors of these.
+    """
+
+    text_ids: Any
+    messages: list[dict[str, Any]]
+    frames: Any = None
+    fps: float = 0.0
+    audio: Any = None
+    audio_rate: int = 0
+    processor: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Prompt:
     """A question as the model is given it. `media` is opaque outside avst.prompt and avst.models.
@@ -137,7 +156,8 @@ class Prompt:
     input_ids: int64 tensor (P,);  media: keyword tensors of the model's forward (pixel values, grids, audio features);
     space: the box space of this prompt's clip;  clip_digest: the clip's content, "" where nothing was decoded;
     positions: int64 (3, P), set once by avst.models.families;  features: what frozen towers made of the media, set
-    once by avst.models.features and then reused by rollout, policy and reference.
+    once by avst.models.features and then reused by rollout, policy and reference;  shown: what it was made of, where a
+    sampler needs it.
     """
 
     question: Question
@@ -147,6 +167,7 @@ class Prompt:
     clip_digest: str = ""
     positions: Any = None
     features: dict[str, Any] = field(default_factory=dict)
+    shown: Shown | None = None
 
 
 @dataclass(slots=True)

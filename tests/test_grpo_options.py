@@ -35,8 +35,8 @@ def test_every_supported_option_is_read_somewhere() -> None:
     """An option that no line of avst reads would be ignored, which SUPPORTED promises it is not."""
     trees = [ast.parse(path.read_text()) for path in Path(avst.__file__).parent.rglob("*.py")]
     read = {node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    # GRPOConfig derives generation_batch_size and steps_per_generation from each other
-    assert SUPPORTED - read == {"generation_batch_size"}
+    # GRPOConfig derives generation_batch_size and steps_per_generation from each other, and clip_max from cap
+    assert SUPPORTED - read == {"generation_batch_size", "vllm_importance_sampling_cap"}
 
 
 def test_defaults_and_supported_options_pass(tmp_path: Path) -> None:
@@ -49,13 +49,13 @@ def test_defaults_and_supported_options_pass(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("use_vllm", True),
+        ("vllm_tensor_parallel_size", 2),
         ("entropy_coef", 0.01),
         ("pad_to_multiple_of", 64),
         ("label_smoothing_factor", 0.1),
         ("ds3_gather_for_generation", False),
         ("trust_remote_code", True),
-        ("vllm_importance_sampling_correction", False),
+        ("vllm_structured_outputs_regex", "a|b"),
     ],
 )
 def test_a_refused_option_is_named_with_its_value_and_reason(tmp_path: Path, name: str, value: object) -> None:
@@ -83,6 +83,20 @@ def test_an_option_of_a_newer_trl_is_refused_not_ignored(tmp_path: Path, monkeyp
     refuse_unsupported(config(tmp_path, NewerConfig))
     with pytest.raises(AvstError, match=r"magic=1\.0 is not supported: an option of a newer TRL"):
         refuse_unsupported(config(tmp_path, NewerConfig, magic=1.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"vllm_server_port": 8001}, "vllm_server_port=8001 does nothing without use_vllm=True"),
+        ({"use_vllm": True, "vllm_mode": "near"}, "vllm_mode='near' is none of server, colocate"),
+        ({"use_vllm": True, "loss_type": "vespo"}, "vllm_importance_sampling_mode='sequence_mask' is not supported"),
+    ],
+)
+def test_options_of_vllm_that_would_do_nothing(tmp_path: Path, options: dict[str, Any], said: str) -> None:
+    refuse_unsupported(config(tmp_path, use_vllm=True, vllm_server_port=8001, vllm_importance_sampling_cap=2.0))
+    with pytest.raises(AvstError, match=said):
+        refuse_unsupported(config(tmp_path, **options))
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ EXTRAS = {
     "liger-kernel": ("liger", "fused kernels"),
     "decord": ("decoders", "media.decoder: decord"),
     "torchcodec": ("decoders", "media.decoder: torchcodec"),
-    "vllm": ("vllm", "not used by this version"),
+    "vllm": ("vllm", "grpo.use_vllm"),
     "pyroomacoustics": ("spatial", "rooms with directions of sound"),
     "trackio": ("logging", "report_to: trackio"),
     "wandb": ("logging", "report_to: wandb"),

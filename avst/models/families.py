@@ -22,18 +22,20 @@ class Family:
     """One line of the table below.
 
     model_class: the class in transformers;  hears: whether it takes audio;  thousand: boxes are spoken in 0..1000
-    (Qwen3) instead of pixels of the frame the model saw (Qwen2.5).
+    (Qwen3) instead of pixels of the frame the model saw (Qwen2.5);  vllm_prefix: what stands before the names of this
+    class's checkpoints in the checkpoints that vLLM loads (a thinker's in those of the whole Omni model).
     """
 
     model_class: str
     hears: bool = False
     thousand: bool = False
+    vllm_prefix: str = ""
 
 
 FAMILIES = {
     "qwen2_5_vl": Family("Qwen2_5_VLForConditionalGeneration"),
-    "qwen2_5_omni": Family("Qwen2_5OmniThinkerForConditionalGeneration", hears=True),
-    "qwen2_5_omni_thinker": Family("Qwen2_5OmniThinkerForConditionalGeneration", hears=True),
+    "qwen2_5_omni": Family("Qwen2_5OmniThinkerForConditionalGeneration", hears=True, vllm_prefix="thinker."),
+    "qwen2_5_omni_thinker": Family("Qwen2_5OmniThinkerForConditionalGeneration", hears=True, vllm_prefix="thinker."),
 }
 
 

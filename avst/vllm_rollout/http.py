@@ -1,0 +1,85 @@
+"""JSON over HTTP with one deadline a request; whatever goes wrong is one line that names the address."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, Request, build_opener
+
+from avst.errors import AvstError
+
+SAID_AT_MOST = 300  # characters of a server's own words in a message
+_LOCAL = ("localhost", "127.0.0.1", "0.0.0.0", "::1")
+
+
+class Http:
+    """A server at `base_url`; a reply may take `deadline_s` seconds, connection included."""
+
+    def __init__(self, base_url: str, deadline_s: float) -> None:
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise AvstError(f"vllm_server_base_url: {base_url!r} is no http address, such as http://localhost:8000")
+        self.base_url, self.deadline_s = base_url.rstrip("/"), deadline_s
+        # a proxy of the environment stands between this machine and the world, not between it and itself
+        self.opener = build_opener(ProxyHandler({})) if parts.hostname in _LOCAL else build_opener()
+
+    def get(self, path: str, deadline_s: float | None = None) -> Any:
+        return self._send(Request(self.base_url + path), path, deadline_s)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        data = json.dumps(body).encode()
+        return self._send(Request(self.base_url + path, data, {"Content-Type": "application/json"}), path, None)
+
+    def wait(self, path: str, seconds: float, every_s: float = 1.0) -> None:
+        """Until `path` answers; AvstError if it does not within `seconds`."""
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                self.get(path, deadline_s=max(0.1, min(self.deadline_s, end - time.monotonic())))
+                return
+            except AvstError as error:
+                if time.monotonic() + every_s >= end:
+                    raise AvstError(
+                        f"no vLLM server after vllm_server_timeout={seconds:g} s ({error}); start one, see "
+                        "docs/training.md, vLLM"
+                    ) from error
+            time.sleep(every_s)
+
+    def _send(self, request: Request, path: str, deadline_s: float | None) -> Any:
+        deadline_s = deadline_s or self.deadline_s
+        where = f"vLLM server {self.base_url}{path}"
+        try:
+            with self.opener.open(request, timeout=deadline_s) as response:
+                text = response.read()
+        except HTTPError as error:
+            raise AvstError(f"{where} answered {error.code}: {_words(error.read())}") from error
+        except TimeoutError as error:
+            raise AvstError(f"{where} did not answer within {deadline_s:g} s") from error
+        except (URLError, http.client.HTTPException, OSError) as error:
+            reason = getattr(error, "reason", error)
+            if isinstance(reason, TimeoutError):
+                raise AvstError(f"{where} did not answer within {deadline_s:g} s") from error
+            raise AvstError(f"{where} cannot be reached: {str(reason) or type(reason).__name__}") from error
+        try:
+            return json.loads(text) if text.strip() else None
+        except ValueError as error:
+            raise AvstError(f"{where} did not answer in JSON: {_words(text)}") from error
+
+
+def _words(body: bytes) -> str:
+    """What a server says of its error, in one line: the message of vLLM's JSON, or the last line of a traceback."""
+    text = body.decode(errors="replace").strip()
+    try:
+        said = json.loads(text)
+        error = said.get("error", said.get("detail", said)) if isinstance(said, dict) else said
+        text = str(error.get("message", error) if isinstance(error, dict) else error)
+    except ValueError:
+        pass
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["nothing"]
+    shown = lines[-1] if lines[0].startswith("Traceback") else " ".join(lines)
+    shown = "".join(letter if letter.isprintable() else " " for letter in shown)
+    return shown if len(shown) <= SAID_AT_MOST else shown[: SAID_AT_MOST - 1] + "…"
