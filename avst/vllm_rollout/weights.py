@@ -68,7 +68,9 @@ def _tensors(model: PreTrainedModel) -> Iterator[tuple[str, _Weight]]:
     modules = dict(model.named_modules())
     for name, parameter in model.named_parameters():
         if hasattr(parameter, "ds_id") or hasattr(parameter, "full_tensor"):
-            raise AvstError("use_vllm=True: this process has a share of the weights alone (ZeRO-3, FSDP); gather them first")
+            raise AvstError(
+                "use_vllm=True: this process has a share of the weights alone (ZeRO-3, FSDP); gather them first"
+            )
         owner, _, leaf = name.rpartition(".")
         layer = modules.get(owner.removesuffix(".base_layer"))
         if any(part.startswith("lora_") for part in name.split(".")):
