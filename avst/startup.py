@@ -48,16 +48,16 @@ def check_paths(
         plain = _plain_logps(model, group.prompt, answer, temperature).cpu()
         gaps["plain forward"] = float((packed.split(row.lengths)[which][: len(answer)] - plain).abs().mean())
     precision = computed_in or model.dtype
-    bounds = dict.fromkeys(gaps, TOLERANCE.get(precision, 0.1))
+    bounds = dict.fromkeys(gaps, (TOLERANCE.get(precision, 0.1), f"numerical noise in {precision}"))
     if elsewhere is not None:
-        bounds["rollout"] = max(bounds["rollout"], TOLERANCE_ELSEWHERE) if elsewhere else float("inf")
+        most = max(bounds["rollout"][0], TOLERANCE_ELSEWHERE) if elsewhere else float("inf")
+        bounds["rollout"] = most, "what another program's kernels and precision make"
     for path, gap in gaps.items():
-        bound = bounds[path]
+        bound, noise = bounds[path]
         if not gap <= bound:  # NaN is a mismatch too
             raise AvstError(
                 f"{group.prompt.question.id}: training and generation do not see the same prompt: log-probs of the "
-                f"packed forward and of the {path} are {gap:.3g} apart a token; at most {bound:g} is numerical noise "
-                f"in {precision}"
+                f"packed forward and of the {path} are {gap:.3g} apart a token; at most {bound:g} is {noise}"
             )
     return gaps
 
