@@ -61,8 +61,7 @@ class GRPOTrainer(RowTrainer):
     (avst.data.PromptDataset); prompts: reads answers back into source pixels;  peft_config: LoRA and the like, the
     reference is then the bare model (for a `model` that comes with adapters: the adapters as they came);
     completion_sink: called on the main process with (step, one dict a completion);  rollout_options: what TRL has no
-    option for: shared caches, groups without spread;  sampler: who writes the answers, in place of what `args` asks for
-    (this process, or vLLM with use_vllm).
+    option for: shared caches, groups without spread.
 
     Errors: AvstError for options that are refused and for a batch size that cuts a group.
     """
@@ -82,7 +81,6 @@ class GRPOTrainer(RowTrainer):
         peft_config: PeftConfig | None = None,
         completion_sink: CompletionSink | None = None,
         rollout_options: RolloutOptions | None = None,
-        sampler: Sampler | None = None,
     ) -> None:
         refuse_unsupported(args)
         refuse_data_parallel(args)
@@ -124,18 +122,16 @@ class GRPOTrainer(RowTrainer):
             min_p=args.min_p,
             repetition_penalty=args.repetition_penalty,
         )
-        self.sampler = sampler or self._make_sampler(prompts)
+        self.sampler = self._make_sampler()
         if self.reference is not None:
             self.reference.prepare(self.accelerator)
         set_seed(args.seed, device_specific=True)  # as in TRL: processes that sample alike would explore less
 
-    def _make_sampler(self, prompts: PromptBuilder) -> Sampler:
+    def _make_sampler(self) -> Sampler:
         if not self.args.use_vllm:
             return InProcess(self.num_generations, self.sampling, self.end_ids, self.pad_id, self.rollout_options)
         from avst.vllm_rollout.build import vllm_sampler
 
-        if not prompts.keep_shown:
-            raise AvstError("use_vllm=True needs prompts with their frames and sound: PromptBuilder(keep_shown=True)")
         deadline_s = self.rollout_options.vllm_deadline_s
         return vllm_sampler(self.args, self.model, self.accelerator, self.sampling, self.end_ids, deadline_s)
 

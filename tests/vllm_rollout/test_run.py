@@ -38,7 +38,7 @@ FROZEN = ("vision", "audio", "connector")
 class Direct(GRPOTrainer):
     """Answers drawn in this process under the seeds that a request would carry: the run to compare with."""
 
-    def _make_sampler(self, prompts: Any) -> Any:
+    def _make_sampler(self) -> Any:
         return self
 
     elsewhere = True
@@ -219,7 +219,7 @@ def test_a_colocated_vllm_is_asked_and_put_to_sleep(tiny_folders: dict[str, Path
     llm = FakeLLM(TinyVllm(folder, PREFIX[kind]))
 
     class Near(GRPOTrainer):
-        def _make_sampler(self, prompts: Any) -> Any:
+        def _make_sampler(self) -> Any:
             drawing = Drawing(self.num_generations, self.sampling, tuple(self.end_ids))
             return VllmSampler(Colocated(llm, SimpleNamespace, sleeps=True), drawing, 10**6, self.accelerator)
 
@@ -262,7 +262,7 @@ def test_a_process_whose_clips_all_failed_waits_too(tiny_folders: dict[str, Path
     recorded = Recorded(main=False)
 
     class Waiting(GRPOTrainer):
-        def _make_sampler(self, prompts: Any) -> Any:
+        def _make_sampler(self) -> Any:
             return VllmSampler(recorded, Drawing(G, self.sampling, (2,)), 10, recorded)
 
     folder = tiny_folders["qwen2_5_vl"]
