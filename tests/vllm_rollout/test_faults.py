@@ -145,6 +145,10 @@ def test_no_server(standin: StandIn) -> None:
 def test_no_address() -> None:
     with pytest.raises(AvstError, match="'localhost:8000' is no http address"):
         Http("localhost:8000", 1.0)
+    with pytest.raises(AvstError) as error:
+        Http("http://me:secret@localhost:8000", 1.0)
+    one_line(error, "no user or password")
+    assert "secret" not in str(error.value)
 
 
 def test_raw_log_probs_and_a_server_without_its_endpoints(standin: StandIn) -> None:
