@@ -43,7 +43,7 @@ def trl_ratio(difference: torch.Tensor, mask: torch.Tensor, args: Any) -> torch.
         "old_per_token_logps": difference,
         "sampling_per_token_logps": torch.zeros_like(difference),
     }
-    exec(textwrap.dedent(source[begin:end]), names)  # noqa: S102: TRL's, as installed
+    exec(textwrap.dedent(source[begin:end]), names)  # noqa: S102 - TRL's, as installed
     return names["vllm_importance_sampling_ratio"]
 
 

@@ -13,7 +13,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 from avst.errors import AvstError
 
 SAID_AT_MOST = 300  # characters of a server's own words in a message
-_LOCAL = ("localhost", "127.0.0.1", "0.0.0.0", "::1")  # noqa: S104: asked for, not bound to
+_LOCAL = ("localhost", "127.0.0.1", "0.0.0.0", "::1")  # noqa: S104 - asked for, not bound to
 
 
 class Http:
@@ -30,12 +30,12 @@ class Http:
         self.opener = build_opener(ProxyHandler({})) if parts.hostname in _LOCAL else build_opener()
 
     def get(self, path: str, deadline_s: float | None = None) -> Any:
-        return self._send(Request(self.base_url + path), path, deadline_s)  # noqa: S310: the scheme is checked above
+        return self._send(Request(self.base_url + path), path, deadline_s)  # noqa: S310 - the scheme is checked above
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         data = json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
-        return self._send(Request(self.base_url + path, data, headers), path, None)  # noqa: S310: as above
+        return self._send(Request(self.base_url + path, data, headers), path, None)  # noqa: S310 - as above
 
     def wait(self, path: str, seconds: float, every_s: float = 1.0) -> None:
         """Until `path` answers; AvstError if it does not within `seconds`."""
