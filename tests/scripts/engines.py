@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,8 +29,8 @@ from avst.models.families import model_class
 from avst.models.loading import lora_config
 from avst.models.policy import understand_groups
 from avst.rollout import Sampling
+from avst.samplers import InProcess
 from avst.sharding import reshard, whole
-from avst.trainer import GRPOTrainer
 from avst.types import Group, Prompt, Space
 from tests.grpo_world import QUESTIONS, G, Given, clip_rows, make_trainer
 from tests.test_sft import make_trainer as make_sft_trainer
@@ -62,9 +63,8 @@ class Drawn(Given):
     """Learns from given answers, and keeps what the policy would have drawn: by top-k 1, so the same for everybody."""
 
     def _sample(self, model: Any, prompts: list[Prompt]) -> list[Group]:
-        theirs, self.sampling = self.sampling, Sampling(max_new_tokens=4, top_k=1)
-        drawn = GRPOTrainer._sample(self, model, prompts)
-        self.sampling = theirs
+        best = replace(cast(InProcess, self.sampler), sampling=Sampling(max_new_tokens=4, top_k=1))
+        drawn = best.sample(model, prompts) if prompts else []
         step = self.state.global_step
         self.__dict__.setdefault("drawn", []).extend(
             (step, g.prompt.question.id, g.completion_ids, g.sampled_logps) for g in drawn
@@ -94,7 +94,7 @@ def image_prompt(builder: Any, question: Any) -> Prompt:
     pixels = np.random.default_rng(3).integers(0, 256, (56, 84, 3), dtype=np.uint8)
     text = builder._text(question, ["image"])
     inputs = builder.processor(text=[text], images=[Image.fromarray(pixels)], return_tensors="pt")
-    return builder._prompt(question, inputs, Space((84, 56), (84, 56)), None)
+    return builder._prompt(question, inputs, Space((84, 56), (84, 56)), None, None)
 
 
 def run_case(name: str, checkpoints: Path, out: Path, accumulation: int, **options: Any) -> dict[str, Any]:
