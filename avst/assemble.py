@@ -135,4 +135,4 @@ def scorer(recipe: Recipe) -> Scorer:
     """The recipe's rewards with their weights and word vectors."""
     rewards = {name: {"use": entry.use, "weight": entry.weight} for name, entry in recipe.rewards.items()}
     vectors = WordVectors.load(recipe.word_vectors.path, recipe.word_vectors.tau, recipe.word_vectors.mapped)
-    return Scorer(load_specs(rewards), vectors, recipe.reward_errors, recipe.reward_deadline_s)
+    return Scorer(load_specs(rewards), vectors, recipe.reward_errors, recipe.reward_deadline_s, recipe.reward_process)

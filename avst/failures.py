@@ -46,6 +46,10 @@ _WORKERS = (
     "the system ends processes where memory is short: have fewer loader workers (dataloader_num_workers) or smaller "
     "clips (media.total_pixels, media.max_frames); `avst resume RUN` goes on from the last checkpoint"
 )
+_NO_ANSWER = (
+    "no answer can be drawn, for the model's probabilities are not finite: go on from an earlier checkpoint (`avst "
+    "resume`) with a lower learning rate or max_grad_norm"
+)
 
 _kept_in: list[Path] = []
 
@@ -80,7 +84,7 @@ def explain(error: Exception, command: str | None) -> tuple[str, int]:
     """(the line to print, the exit status). Writes the traceback of a bug to a file, and says to which."""
     if isinstance(error, AvstError):
         return f"avst: error: {error}", USER
-    if _out_of_memory(error):
+    if out_of_memory(error):
         return f"avst: error: not enough memory ({_line(error)}); {_MEMORY}", USER
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         return f"avst: error: {_line(error).rstrip('. ')}; {_WORKERS}", USER
@@ -89,19 +93,21 @@ def explain(error: Exception, command: str | None) -> tuple[str, int]:
         return f"avst: error: {where}{error.strerror or error}; {_MENDS[error.errno]}", USER
     if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("avst"):
         return f"avst: error: the package {error.name} is not installed; `avst doctor` says what mends it", USER
+    if isinstance(error, RuntimeError) and "probability tensor contains either" in str(error):
+        return f"avst: error: {_NO_ANSWER} ({_line(error)})", USER
     kept = _keep(error, command)
     said = f"the traceback is in {kept}" if kept is not None else "run it again with --traceback"
     return f"avst: unexpected {type(error).__name__}: {_line(error)} (a bug: please report it; {said})", BUG
 
 
-def _out_of_memory(error: BaseException | None) -> bool:
+def out_of_memory(error: BaseException | None) -> bool:
     """Python's, CUDA's and the CPU allocator's ways of saying so; torch is not imported to find out."""
     if error is None:
         return False
     names = {cls.__name__ for cls in type(error).__mro__}
     if names & {"MemoryError", "OutOfMemoryError"}:
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # DefaultCPUAllocator
 
 
 def _line(error: BaseException) -> str:

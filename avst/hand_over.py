@@ -13,6 +13,7 @@ import io
 import logging
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 # Below this a tensor is copied sooner than its descriptor is passed.
 LARGE_BYTES = 1 << 16
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # Blocks of this size and more go back to the system as soon as they are free (glibc's mallopt).
 M_MMAP_THRESHOLD, BACK_TO_THE_SYSTEM_BYTES = -3, 8 << 20
 _warned = False
@@ -70,6 +72,10 @@ def _settle_in() -> None:
     # clips are decoded side by side here: one thread each, or the threads of all would crowd out the training's
     os.environ.setdefault("AVST_DECODER_THREADS", "1")
     if sys.platform == "linux":
+        # A worker whose trainer was killed would wait for ever with its pipe full, and with its copies of the sockets
+        # between the processes open: the others would never hear that one has gone.
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         # glibc would keep blocks of some MB and find no use for them: after 300 clips a worker was twice its size
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, BACK_TO_THE_SYSTEM_BYTES)

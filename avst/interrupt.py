@@ -13,6 +13,9 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from avst.errors import AvstError
+from avst.together import first_failure
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -50,6 +53,8 @@ class StopOnSignal(TrainerCallback):
         self._before = {}
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
+        if (why := first_failure()) is not None:  # the launcher ends the others when one process has failed
+            raise AvstError(why)
         if self.heard:
             self.restore()
             signal.raise_signal(number)

@@ -1,23 +1,29 @@
 """What a run says while it trains: every log line to metrics.jsonl, and progress with time left to the screen.
 
-`install(trainer, folder)` puts these in place of the library's own progress bar. Loggers named by `report_to` are left
-alone.
+`install(trainer, folder)` puts these in place of the library's own progress bar. Loggers named by `report_to` stay,
+and may fail (avst.forgiving).
 """
 
 from __future__ import annotations
 
 import atexit
+import logging
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, TextIO
 
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from avst.forgiving import forgive_trackers
 from avst.progress import Clock, Pace, is_terminal
 from avst.run_folder import RunFolder
 
+logger = logging.getLogger(__name__)
+
+UNWRITTEN = 10_000  # log lines at most that wait for a disk with room
 # What the screen shows, in this order, each where it was logged; metrics.jsonl has everything.
 SHOWN = {
     "reward": "reward",
@@ -28,8 +34,9 @@ SHOWN = {
     "completions/mean_length": "length",
     "completions/clipped_ratio": "cut off",
     "samples/skipped": "skipped",
+    "steps/skipped": "no update",
 }
-NOT_ZERO = {"samples/skipped"}  # worth a word only when it happens
+NOT_ZERO = {"samples/skipped", "steps/skipped"}  # worth a word only when it happens
 
 
 class JsonlCallback(TrainerCallback):
@@ -39,6 +46,7 @@ class JsonlCallback(TrainerCallback):
     def __init__(self, folder: RunFolder, clock: Clock = time.monotonic) -> None:
         self.folder, self.clock = folder, clock
         self.began = clock()
+        self.unwritten: deque[dict[str, Any]] = deque(maxlen=UNWRITTEN)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -56,7 +64,29 @@ class JsonlCallback(TrainerCallback):
         if state.is_world_process_zero and logs:
             elapsed = round(self.clock() - self.began, 3)
             when = {"time_s": round(time.time(), 3), "max_steps": state.max_steps}
-            self.folder.log({"step": state.global_step, "elapsed_s": elapsed, **logs, **when})
+            self.unwritten.append({"step": state.global_step, "elapsed_s": elapsed, **logs, **when})
+            self._write()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._write()
+        if self.unwritten:
+            logger.warning("%d lines of metrics.jsonl were never written", len(self.unwritten))
+
+    def _write(self) -> None:
+        """All lines that wait. Where the disk takes none they go on waiting: a log line is no reason to end a run."""
+        waited = len(self.unwritten) > 1
+        try:
+            while self.unwritten:
+                self.folder.log(self.unwritten[0])
+                self.unwritten.popleft()
+        except OSError as error:
+            if not waited:
+                logger.warning(
+                    "%s/metrics.jsonl cannot be written (%s); training goes on, and its lines wait for a better time",
+                    *(self.folder.path, error),
+                )
 
 
 class PlainProgress(TrainerCallback):
@@ -168,5 +198,6 @@ def install(trainer: Trainer, folder: RunFolder, stream: TextIO | None = None) -
     """Give a trainer metrics.jsonl and progress, in place of the library's bar and printed dicts."""
     for theirs in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(theirs)
+    forgive_trackers(trainer)
     trainer.add_callback(JsonlCallback(folder))
     trainer.add_callback(progress(stream))

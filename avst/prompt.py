@@ -167,6 +167,12 @@ class PromptBuilder:
 
         return render(map_boxes(prompt.question.gold, rounded), prompt.question.task, whole_pixels=True)
 
+    def frames(self, prompt: Prompt) -> int:
+        """The frames that a prompt shows, rounded up to whole pairs; 0 where it shows none."""
+        grid = prompt.media.get("video_grid_thw")
+        pair = self.processor.video_processor.temporal_patch_size
+        return 0 if grid is None else int(grid[:, 0].sum()) * pair
+
     def decode(self, token_ids: list[int]) -> str:
         return self.processor.tokenizer.decode(token_ids, skip_special_tokens=True)
 

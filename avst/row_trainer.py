@@ -11,14 +11,14 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from avst.data import StepRows, StepSampler, draws_apart
+from avst.finite import FiniteTrainer
 from avst.hand_over import opened
 from avst.models.families import unwrapped
 from avst.models.loading import restore_weights
-from avst.saving import AtomicTrainer
 from avst.sharding import sharded
 
 
-class RowTrainer(AtomicTrainer):
+class RowTrainer(FiniteTrainer):
     """A Trainer whose micro-batches are lists of the data set's rows, in the order of a StepSampler."""
 
     model: PreTrainedModel | PeftModel

@@ -19,6 +19,8 @@ from transformers import TrainingArguments, set_seed
 from avst import assemble, logs, trackers
 from avst.config import Recipe, grpo_config, sft_config
 from avst.errors import AvstError, Interrupted
+from avst.failures import keep_tracebacks_in
+from avst.forgiving import forgiving_sink
 from avst.going_on import about, choose
 from avst.interrupt import StopOnSignal
 from avst.model_card.writer import CardWriter
@@ -26,6 +28,7 @@ from avst.processes import processes
 from avst.row_trainer import RowTrainer
 from avst.run_folder import RunFolder
 from avst.sft import SFTTrainer
+from avst.together import bound_waiting, failing_together
 from avst.trainer import GRPOTrainer
 
 logger = logging.getLogger(__name__)
@@ -47,6 +50,7 @@ WORKERS = 2
 SEEN_WITHIN = 60.0  # seconds: NFS shows a new file to other hosts with so much delay, by its defaults
 
 
+@failing_together()
 def run_grpo(
     recipe: Recipe,
     checkpoint: str | Path | None = None,
@@ -82,10 +86,12 @@ def run_grpo(
     )
     _warn_of_narrow_weights(trainer)
     folder = start.folder(recipe)
-    trainer.completion_sink = folder.write_completions
+    trainer.completion_sink = forgiving_sink(folder.write_completions)
+    trainer.bounds = recipe.bad_steps
     return _train(trainer, folder, begin, CardWriter(recipe, "train", checkpoint, folder))
 
 
+@failing_together()
 def run_sft(
     recipe: Recipe,
     checkpoint: str | Path | None = None,
@@ -112,6 +118,7 @@ def run_sft(
         peft_config=parts.adapters,
     )
     folder = start.folder(recipe)
+    trainer.bounds = recipe.bad_steps
     return _train(trainer, folder, begin, CardWriter(recipe, "sft", checkpoint, folder))
 
 
@@ -198,6 +205,7 @@ class _Start:
         state = processes()
         with state.main_process_first():
             if not state.is_main_process:
+                keep_tracebacks_in(Path(recipe.output_dir))
                 return _seen_by_all(recipe.output_dir)
             return RunFolder.open(
                 recipe,
@@ -216,6 +224,7 @@ class _Begin:
 
 def _train(trainer: RowTrainer, folder: RunFolder, begin: _Begin, cards: CardWriter) -> Path:
     trainer.about = begin.about
+    bound_waiting(trainer.args.ddp_timeout)
     logs.install(trainer, folder)
     trainer.add_callback(cards)
     stop = trainer.stop = StopOnSignal(trainer.highest, trainer.may_save)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,18 +20,19 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import nn
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from avst.checkpoints import SAVING, is_full, make_room, no_space, publish, seal, thin_out
 from avst.durable import write_atomically
 from avst.errors import AvstError
+from avst.hub import HubTrainer
 from avst.interrupt import StopOnSignal
 
 MEASURED = "measured_{rank}.json"
 SLACK = 1.05  # a checkpoint beside its weights and optimizer: tokenizer, states, manifest
 
 
-class AtomicTrainer(Trainer):
+class AtomicTrainer(HubTrainer):
     """A Trainer whose checkpoints are written aside, sealed and renamed (avst.checkpoints).
 
     about: what its checkpoints belong to, kept in their manifests;  stop: what hears the signals.
@@ -40,6 +42,7 @@ class AtomicTrainer(Trainer):
     _aside: Path | None = None
     stop: StopOnSignal | None = None
     _steps_before = 0  # of earlier starts of this run
+    _began = 0.0
 
     def measured(self) -> dict[str, Any]:
         """What is known since the last log line, for JSON. A subclass adds its own."""
@@ -60,10 +63,24 @@ class AtomicTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "train_runtime" in logs and self.stop is not None and self.stop.signum:
             return  # the sum of a whole run, and this one has only been interrupted
+        if "train_runtime" in logs:
+            logs = self._by_a_steady_clock(logs)
         if "train_runtime" in logs and self._steps_before:
             mine = 1 - self._steps_before / max(self.state.global_step, 1)
             logs = {key: value * mine if key.endswith("_per_second") else value for key, value in logs.items()}
         super().log(logs, start_time)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        self._began = time.monotonic()
+        return super().train(*args, **kwargs)
+
+    def _by_a_steady_clock(self, logs: dict[str, float]) -> dict[str, float]:
+        """The library takes the run's time from a clock that can be set: where it was, its rates mean nothing."""
+        seconds = time.monotonic() - self._began
+        if abs(seconds - logs["train_runtime"]) < 60.0:
+            return logs
+        kept = {key: value for key, value in logs.items() if not key.endswith("_per_second")}
+        return {**kept, "train_runtime": round(seconds, 4)}
 
     def may_save(self) -> bool:
         """Whether a run could go on from here; where it could not, the checkpoint is made as soon as it can."""
@@ -113,6 +130,14 @@ class AtomicTrainer(Trainer):
                 publish(aside / name, run / name)
                 shutil.rmtree(aside, ignore_errors=True)
                 thin_out(run, self.args.save_total_limit, self.state.best_model_checkpoint)
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(run / name))
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Called by the library while the checkpoint is still being written, where it has not got its name, and by
+        _save_checkpoint when it has: the upload goes on beside the training."""
+        if self._aside is None:
+            super()._push_from_checkpoint(checkpoint_folder)
 
     def _name_the_best(self, run: Path, written: Path) -> None:
         """load_best_model_at_end: the library has looked for the best checkpoint beside the one being written."""

@@ -19,12 +19,16 @@ import inspect
 import itertools
 import math
 import numbers
+import pickle
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
+from avst.apart import Apart, ChildLost
 from avst.errors import AvstError
 from avst.plugins import DEFAULT_REWARDS, RewardSpec, load_reward, load_specs, one_line
 from avst.types import Answer, Question
@@ -64,7 +68,8 @@ class Scorer:
 
     on_error: what an exception, a wrong length, inf, NaN or a passed deadline does: "raise" an AvstError that names
     function and question, or "abstain" (None, with the reason). deadline_s: seconds for one call about one group; a
-    sync function that passes it cannot be stopped, it is left behind in a daemon thread.
+    sync function that passes it cannot be stopped, it is left behind in a daemon thread; apart: the functions run in a
+    child process, which is ended then, and whose own end (a crash in C code) is a fault like any other.
     """
 
     def __init__(
@@ -73,6 +78,7 @@ class Scorer:
         word_vectors: WordVectors,
         on_error: OnError = "raise",
         deadline_s: float | None = None,
+        apart: bool = False,
     ) -> None:
         names = [spec.name for spec in specs]
         if not names:
@@ -87,6 +93,7 @@ class Scorer:
         self.word_vectors = word_vectors
         self.on_error = on_error
         self.deadline_s = deadline_s
+        self._apart = Apart(self._run_there) if apart else None
 
     def score(
         self,
@@ -117,7 +124,11 @@ class Scorer:
                 raise ValueError(f"column {name!r} has {len(column)} entries for {len(questions)} completions")
         scores = [Score({spec.name: None for spec in self.specs}) for _ in questions]
         calls = self._calls(questions, batch, scores)
-        _run(calls, self.deadline_s)
+        with redirect_stdout(sys.stderr):  # what a reward prints is for people: stdout may be somebody's JSON
+            if self._apart is None:
+                _run(calls, self.deadline_s)
+            else:
+                self._run_apart(calls, self._apart)
         for call in calls:
             self._settle(call, scores)
         for question, score in zip(questions, scores, strict=True):
@@ -138,6 +149,32 @@ class Scorer:
                 calls.append(_Call(spec, rows, question_id, arguments))
         return calls
 
+    def _run_apart(self, calls: Sequence[_Call], apart: Apart) -> None:
+        """Sync functions one call at a time, each with its deadline; async ones together."""
+        together = [call for call in calls if _is_async(call.spec.function)]
+        for batch in [[call] for call in calls if call not in together] + ([together] if together else []):
+            sent = [(self.specs.index(call.spec), _sendable(call.arguments)) for call in batch]
+            margin = 2.0 if batch is together else 0.0  # _run has a deadline of its own for those
+            try:
+                answers = apart(sent, None if self.deadline_s is None else self.deadline_s + margin)
+            except (TimeoutError, ChildLost) as error:
+                answers = [(error, [])] * len(batch)
+            for call, (outcome, notes) in zip(batch, answers, strict=True):
+                call.outcome = outcome
+                for i, text in notes:
+                    call.arguments["reasons"](i, text)
+
+    def _run_there(self, sent: Sequence[tuple[int, dict[str, Any]]]) -> list[tuple[Any, list[tuple[int, str]]]]:
+        """In the child: the outcome of each call, and what it said."""
+        calls, notes = [], []
+        for index, arguments in sent:
+            said: list[tuple[int, str]] = []
+            own = {"word_vectors": self.word_vectors, "reasons": lambda i, text, said=said: said.append((i, text))}
+            calls.append(_Call(self.specs[index], range(0), "", {**arguments, **own}))
+            notes.append(said)
+        _run(calls, self.deadline_s if _is_async(calls[0].spec.function) else None)
+        return [(_sent_back(call.outcome), said) for call, said in zip(calls, notes, strict=True)]
+
     def _settle(self, call: _Call, scores: list[Score]) -> None:
         """Put one call's values into the scores, or its failure where on_error says."""
         name, values = call.spec.name, call.outcome
@@ -145,6 +182,7 @@ class Scorer:
         if isinstance(values, BaseException):
             late = isinstance(values, TimeoutError) and self.deadline_s is not None
             fault = f"passed its deadline of {self.deadline_s:g} s" if late else f"raised {one_line(values)}"
+            fault = f"ended its process: {values}" if isinstance(values, ChildLost) else fault
         elif isinstance(values, str | bytes) or not hasattr(values, "__len__") or not hasattr(values, "__iter__"):
             fault = f"returned {type(values).__name__}, not a list of rewards"
         elif len(values) != len(call.rows):
@@ -191,6 +229,20 @@ def _number(value: object) -> float:
         return float(item()) if callable(item) else math.nan
     except (TypeError, ValueError, RuntimeError):
         return math.nan
+
+
+def _sendable(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if name not in ("word_vectors", "reasons")}
+
+
+def _sent_back(outcome: Any) -> Any:
+    """The outcome, or where it cannot be pickled an exception that says so."""
+    try:
+        pickle.loads(pickle.dumps(outcome))  # noqa: S301  (made here and now)
+    except Exception as error:  # whatever a value's own pickling raises
+        shown = one_line(outcome) if isinstance(outcome, BaseException) else type(outcome).__name__
+        return TypeError(f"{shown}, which cannot be sent between processes ({one_line(error)})")
+    return outcome
 
 
 def _run(calls: Sequence[_Call], deadline_s: float | None) -> None:

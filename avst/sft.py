@@ -27,6 +27,7 @@ from avst.data import Skipped
 from avst.errors import AvstError
 from avst.models.families import prompt_positions, unwrapped
 from avst.models.packing import pack
+from avst.out_of_memory import too_large_a_lesson
 from avst.processes import refuse_data_parallel
 from avst.prompt import PromptBuilder
 from avst.row_trainer import RowTrainer
@@ -67,6 +68,7 @@ class SFTTrainer(RowTrainer):
             model = get_peft_model(model, peft_config)
         self.prompts = prompts
         self.skipped = 0  # questions, since the last log line, on this process
+        self._lessons: list[list[Lesson]] = []  # of the present step
         super().__init__(
             model=model,
             args=args,
@@ -91,6 +93,7 @@ class SFTTrainer(RowTrainer):
         batches = self.next_rows(epoch_iterator, num_batches, device)
         self.skipped += sum(row.questions for batch in batches for row in batch if isinstance(row, Skipped))
         lessons = [[self._lesson(row) for row in batch if not isinstance(row, Skipped)] for batch in batches]
+        self._lessons = lessons
         mine = sum(sum(lesson.targets) for batch in lessons for lesson in batch)
         count = self.accelerator.reduce(torch.tensor(float(mine), device=device), "sum")
         return lessons, count
@@ -120,7 +123,14 @@ class SFTTrainer(RowTrainer):
         lengths = [n for lesson in lessons for n in lesson.targets]
         loss = -sum(part[-n:].sum() for part, n in zip(logps.split(row.lengths), lengths, strict=True))
         # processes' gradients are averaged, so each one's share counts as many times as there are processes
-        return weight * loss * self.accelerator.num_processes / num_items_in_batch.clamp(min=1)
+        loss = weight * loss * self.accelerator.num_processes / num_items_in_batch.clamp(min=1)
+        return self.checked(loss, logps=logps)
+
+    def batch_record(self) -> dict[str, Any]:
+        return {"micro_batches": [[lesson.shared.question.id for lesson in batch] for batch in self._lessons]}
+
+    def too_large(self, inputs: list[Lesson], error: BaseException) -> AvstError:
+        return too_large_a_lesson([lesson.shared for lesson in inputs], self.prompts, error)
 
     def _prepare_inputs(self, inputs: Any) -> Any:
         return inputs  # media move to the device when they are encoded

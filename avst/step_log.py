@@ -79,3 +79,26 @@ def completion_rows(step: int, groups: list[Group]) -> list[dict[str, Any]]:
         for group in groups
         for i in range(len(group.texts))
     ]
+
+
+def group_record(groups: list[Group]) -> list[dict[str, Any]]:
+    """What a step that could not be learnt from was made of, to be read by people: a dict a group, a dict an answer."""
+    return [
+        {
+            "question_id": group.prompt.question.id,
+            "clip": group.prompt.question.video,
+            "prompt_tokens": int(group.prompt.input_ids.numel()),
+            "completions": [
+                {
+                    "text": group.texts[i] if group.texts else "",  # a blank group was never scored
+                    "rewards": group.rewards[i] if group.rewards else {},
+                    "total": group.totals[i] if group.totals else None,
+                    "advantage": group.advantages[i],
+                    "truncated": group.truncated[i],
+                    "token_ids": ids,
+                }
+                for i, ids in enumerate(group.completion_ids)
+            ],
+        }
+        for group in groups
+    ]

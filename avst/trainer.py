@@ -39,20 +39,20 @@ from avst.reference import Reference
 from avst.resampling import other_rows, replace_flat
 from avst.rollout import Sampling, end_tokens
 from avst.rollout_options import RolloutOptions
-from avst.row_trainer import RowTrainer
 from avst.samplers import InProcess, Sampler
 from avst.saving import SaveLater
 from avst.scoring import Scorer
 from avst.sharding import WholeWeights, computed_in, reshard
 from avst.startup import check_paths
 from avst.step import Meter, MicroBatch, Step
+from avst.step_faults import StepFaults
 from avst.step_log import completion_rows, log_features, log_loss, log_rollout
 from avst.types import Answer, Group, Prompt, Question
 
 CompletionSink = Callable[[int, list[dict[str, Any]]], object]
 
 
-class GRPOTrainer(RowTrainer):
+class GRPOTrainer(StepFaults):
     """Trains `model` on groups of sampled answers.
 
     model: from avst.models.loading, or any supported transformers model that `understand_groups` was called on;
@@ -301,7 +301,9 @@ class GRPOTrainer(RowTrainer):
         result = self._policy_loss(micro, row, out, mask)
         if micro.old_logps is None and self.args.num_iterations > 1:
             micro.old_logps = out["logps"].detach()
-        log_loss(self.meter, result, out["entropies"][mask])
+        made_of = {"logps": out["logps"], "old_logps": micro.old_logps, "ref_logps": micro.ref_logps}
+        if bool(self.checked(result.loss, **made_of).isfinite()):
+            log_loss(self.meter, result, out["entropies"][mask])
         return result.loss
 
     def _policy_loss(self, micro: MicroBatch, row: PackedRow, out: Logps, mask: Tensor) -> LossOutput:
@@ -328,10 +330,6 @@ class GRPOTrainer(RowTrainer):
             return None
         pool, _ = self._everyone(entropies[mask].cpu())
         return high_entropy_mask(entropies, share, pool.to(entropies.device))
-
-    def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        with self.meter.phase("step"):
-            return super().training_step(model, inputs, num_items_in_batch)
 
     # ---- the Trainer's habits ----------------------------------------------------------------------------------------
 

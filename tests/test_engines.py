@@ -145,3 +145,18 @@ def test_one_process_goes_on_where_two_stopped(
     assert len(resumed["drawn"]) == 2
     for name, value in alone["vl, saved"]["weights"].items():
         torch.testing.assert_close(resumed["weights"][name], value, rtol=1e-6, atol=1e-6, msg=name)
+
+
+@every_engine
+def test_a_loss_that_is_not_finite_on_one_rank_moves_no_weight(out: Path, engine: str) -> None:
+    """The step is left out on both; DeepSpeed's update cannot be, so both end before it, with the same line."""
+    ranks = [torch.load(out / f"{engine}-spoiled-rank{rank}.pt", weights_only=False) for rank in range(2)]
+    for result in ranks:
+        first, second = result["weights"]
+        assert all(torch.equal(second[name], value) for name, value in first.items())
+        assert result["kept"] == ["step-00002-rank1"]
+        assert result["said"] == ranks[0]["said"]
+        assert result["said"].startswith(
+            "step 2: the loss is not finite; under DeepSpeed" if engine[:4] == "zero" else ""
+        )
+        assert bool(result["said"]) == (engine[:4] == "zero")

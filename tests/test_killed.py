@@ -22,6 +22,7 @@ from avst.models.tiny import make_tiny
 from avst.run_folder import RunFolder
 from avst.scenes.settings import make_settings
 from avst.scenes.synthesise import synthesise
+from tests.scripts.faulty_processes import left_over
 from tests.tiny_world import SMALL
 
 ROOT = Path(__file__).parents[1]
@@ -172,6 +173,7 @@ def test_asked_to_end_it_keeps_a_checkpoint_and_says_so(world: Path, whole: Path
     child.send_signal(number)
     _, errors = child.communicate()
     assert child.returncode == 128 + number
+    assert left_over([child.pid]) == []  # it was started in a session of its own
     said = re.search(rf"avst: stopped at step (\d+), checkpoint-\1 is kept: avst resume {folder}\n", errors)
     assert said is not None, errors[-2000:]
     assert 4 <= int(said[1]) < STEPS

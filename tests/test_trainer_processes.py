@@ -13,6 +13,7 @@ import torch
 
 from tests.conftest import ROOT
 from tests.scripts.grpo_processes import CASES, run_case, run_sft
+from tests.tiny_world import load_grouped
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,18 @@ def test_one_rank_alone_asks_another_question(two_processes: dict[str, list[Any]
     logs = two_processes["one rank asks another question"][0]["logs"]
     assert [line.get("resample/filled", 0) for line in logs[:-1]] == [1, 0]
     assert [line["frac_reward_zero_std"] for line in logs[:-1]] == [0.0, 0.0]
+
+
+def test_a_nan_on_one_rank_leaves_the_step_out_on_both(
+    tiny_folders: dict[str, Path], two_processes: dict[str, list[Any]]
+) -> None:
+    """The weights are those that were there before, on both ranks; the rank that had it keeps its batch."""
+    for result in two_processes["one rank's loss is NaN"]:
+        before = dict(load_grouped(tiny_folders["qwen2_5_vl"]).named_parameters())
+        assert all(torch.equal(value, before[name]) for name, value in result["first"].items())
+        assert [line.get("steps/skipped", 0.0) for line in result["logs"]] == [1.0, 0.0, 0.0, 0.0]
+        assert "grad_norm" not in result["logs"][0]
+        assert result["kept"] == ["step-00001-rank1"]
 
 
 def test_supervised_steps_too(

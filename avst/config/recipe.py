@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from avst.bad_steps import BadStepBounds
 from avst.config.yaml_file import Place
 from avst.rollout_options import RolloutOptions
 from avst.types import TASKS, Task
@@ -127,6 +128,8 @@ class Recipe:
     license: what the model cards state, a name as the Hub has them (apache-2.0); None: unknown;
     rewards: name -> plug-in; a recipe that has this section says all of them, one that has not takes the paper's four;
     reward_errors: a failing reward ends the run, or abstains and is counted;  reward_deadline_s: seconds for a call;
+    reward_process: rewards run in a child process, which is ended when one hangs;
+    bad_steps: how many steps without an update (a loss or gradient that is not finite) end a run;
     grpo: options of TRL's GRPOConfig, sft: of transformers' TrainingArguments, with their names and meanings, so
     `per_device_train_batch_size` counts completions: one prompt a device with G = 6 is batch size 6, num_generations 6.
     places: dotted key -> where it was written, for messages; not part of the experiment.
@@ -144,7 +147,9 @@ class Recipe:
     word_vectors: WordVectorsRecipe = field(default_factory=WordVectorsRecipe)
     reward_errors: Literal["raise", "abstain"] = "raise"
     reward_deadline_s: float | None = field(default=None, metadata={"above": 0})
+    reward_process: bool = False
     rollout: RolloutOptions = field(default_factory=RolloutOptions)
+    bad_steps: BadStepBounds = field(default_factory=BadStepBounds)
     grpo: Mapping[str, Any] = field(default_factory=dict)
     sft: Mapping[str, Any] = field(default_factory=dict)
     eval: EvalRecipe = field(default_factory=EvalRecipe)

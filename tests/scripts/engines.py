@@ -9,8 +9,10 @@ them in one process.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,11 +22,12 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType
 from PIL import Image
-from transformers import AutoConfig
+from transformers import AutoConfig, TrainerCallback
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled, unset_hf_deepspeed_config
 from trl import GRPOConfig
 
 from avst.data import Skipped
+from avst.errors import AvstError
 from avst.models.families import model_class
 from avst.models.loading import lora_config
 from avst.models.policy import understand_groups
@@ -145,6 +148,48 @@ def left(trainer: Any) -> dict[str, Any]:
     return {"logs": trainer.state.log_history, "weights": kept, "engine": engine}
 
 
+class Spoiled(Drawn):
+    """In its second step the loss of the second rank is no number."""
+
+    def _policy_loss(self, *args: Any) -> Any:
+        result = super()._policy_loss(*args)
+        if self.state.global_step == 1 and self.args.process_index == 1:
+            result.loss = result.loss * math.nan
+        return result
+
+
+def run_spoiled(checkpoints: Path, out: Path, **options: Any) -> dict[str, Any]:
+    """Two steps: the weights after each, what was said where the run ended, and whose batch was kept."""
+    unset_hf_deepspeed_config()
+    folder = checkpoints / "qwen2_5_vl"
+    rows, model = clip_rows(folder, 4, silent=(1,)), load_grouped(folder, torch.float32)
+    trainer = make_trainer(folder, out, rows, model=model, trainer_class=Spoiled, max_steps=2, **options)
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def look(*_: Any) -> None:
+        reshard(trainer.model_wrapped)
+        with whole(trainer.accelerator.unwrap_model(trainer.model_wrapped).parameters()) as tensors:
+            seen.append({str(number): value.detach().clone() for number, value in enumerate(tensors)})
+
+    trainer.add_callback(AfterStep(look))
+    said = ""
+    try:
+        trainer.train()
+    except AvstError as error:
+        said = str(error)
+        look()
+    kept = sorted(path.name for path in out.glob("bad_steps/*"))
+    return {"weights": seen, "said": said, "kept": kept}
+
+
+class AfterStep(TrainerCallback):
+    def __init__(self, act: Callable[[], None]) -> None:
+        self.act = act
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self.act()
+
+
 def zero(stage: int, offload: bool) -> dict[str, Any]:
     """DeepSpeed's settings as transformers takes them."""
     cpu = {"device": "cpu"}
@@ -196,4 +241,6 @@ if __name__ == "__main__":
         if not sys.argv[4:]:
             result = run_sft(checkpoints, out / f"{engine}-sft", 1, **options)
             torch.save(result, out / f"{engine}-sft-rank{os.environ['RANK']}.pt")
+            spoiled = run_spoiled(checkpoints, out / f"{engine}-spoiled", **options)
+            torch.save(spoiled, out / f"{engine}-spoiled-rank{os.environ['RANK']}.pt")
     torch.distributed.destroy_process_group()

@@ -7,6 +7,7 @@ The cases and `run_case` are imported by the test, which runs the same steps in 
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ from peft import get_peft_model
 from avst.data import Skipped
 from avst.models.loading import lora_config
 from avst.rollout_options import RolloutOptions
-from tests.grpo_world import G, clip_rows, flat_for, make_trainer, weights
+from avst.step import MicroBatch
+from tests.grpo_world import QUESTIONS, G, Given, clip_rows, flat_for, make_trainer, weights
 from tests.test_sft import make_trainer as make_sft_trainer
 from tests.test_sft import rows_of
 from tests.tiny_world import load_grouped
@@ -35,6 +37,17 @@ ADAM_FLAT: dict[str, Any] = {
     "learning_rate": 0.01,
     "weight_decay": 0.1,
 }
+
+
+class OneNaN(Given):
+    """In the first step the loss of the second question is no number."""
+
+    def _policy_loss(self, micro: MicroBatch, *rest: Any) -> Any:
+        result = super()._policy_loss(micro, *rest)
+        if self.state.global_step == 0 and micro.prompts[0].question.id == QUESTIONS[1].id:
+            result.loss = result.loss * math.nan
+        return result
+
 
 # Options of GRPOConfig; kind, lora, freeze, silent and skipped say of what model and on what rows; at_once: one process
 # takes both prompts of a step as one micro-batch. Rows 0 and 1 make the first step, 2 and 3 the second.
@@ -88,6 +101,7 @@ CASES: dict[str, dict[str, Any]] = {
         "rewards": [flat_for(0)],
         "rollout_options": RolloutOptions(resample_rounds=3),
     },
+    "one rank's loss is NaN": {**ADAM_FLAT, "rewards": [flat_for()], "trainer_class": OneNaN},
     "LoRA, KL": {"kind": "qwen2_5_vl", "beta": 0.04, "lora": True},
     "frozen towers, checkpointing": {
         "kind": "qwen2_5_omni",
@@ -123,7 +137,8 @@ def run_case(name: str, checkpoints: Path, out: Path, accumulation: int) -> dict
 
     trainer.training_step = keep_first  # type: ignore[method-assign]
     trainer.train()
-    return {"first": first[0], "last": weights(trainer), "logs": trainer.state.log_history}
+    kept = sorted(path.name for path in out.glob("bad_steps/*"))
+    return {"first": first[0], "last": weights(trainer), "logs": trainer.state.log_history, "kept": kept}
 
 
 def run_sft(checkpoints: Path, out: Path, accumulation: int) -> dict[str, torch.Tensor]:
