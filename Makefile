@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# by files, since those share what is costly to make; a thread each, or they would take each other's cores
+TWO_AT_ONCE = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 .PHONY: help setup browser quickstart bench test test-fast lint audit format clean
 
@@ -30,10 +32,10 @@ bench: $(READY)  ## benchmarks against TRL and the plain ways: a table and runs/
 	$(BIN)/python -m scripts.bench
 
 test: $(READY) lint  ## linters, type checker and all tests
-	$(BIN)/python -m pytest
+	$(TWO_AT_ONCE)
 
 test-fast: $(READY)  ## tests without the slow ones
-	$(BIN)/python -m pytest -m 'not slow'
+	$(TWO_AT_ONCE) -m 'not slow'
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
