@@ -143,8 +143,6 @@ def footnotes(plan: Plan) -> list[str]:
         f"Hosts of {plan.machines.places} cards, joined at {plan.machines.network_gb_s * 8:g} Gbit/s "
         "a host. Efficiency: questions an hour and card, against the fewest cards that hold it.",
     ]
-    if plan.engine in ("zero3", "fsdp2"):
-        lines.append(f"Whether avst train takes {plan.engine}: docs/training.md.")
     if not plan.machines.card.bfloat16 and plan.work.width == 2:
         lines.append(f"{plan.machines.name} has no bfloat16: the figures are those of float16.")
     return lines
