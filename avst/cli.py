@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from avst import __version__
-from avst.errors import AvstError, Interrupted
+from avst.errors import AvstError, EndedElsewhere, Interrupted
 from avst.failures import explain, harmless, tidy_warnings, wants_traceback
 from avst.nearest import did_you_mean
 
@@ -151,6 +151,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print("avst: interrupted", file=sys.stderr)
         return 130
+    except EndedElsewhere as end:
+        print(f"avst: error: {harmless(str(end))}", file=sys.stderr)
+        return 1
     except Exception as error:
         if wants_traceback(argv):
             raise

@@ -20,3 +20,8 @@ class Interrupted(Exception):
     def status(self) -> int:
         """What shells expect: 143 for SIGTERM, 130 for Ctrl-C."""
         return 128 + self.signum
+
+
+class EndedElsewhere(BaseException):
+    """Another process of this run has failed, and a signal has said so in the midst of anything. No broad `except` on
+    the way out may take it for the failure of a reward or a logger."""

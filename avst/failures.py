@@ -107,7 +107,9 @@ def out_of_memory(error: BaseException | None) -> bool:
     names = {cls.__name__ for cls in type(error).__mro__}
     if names & {"MemoryError", "OutOfMemoryError"}:
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # DefaultCPUAllocator
+    # the CPU's allocator, and CUDA where it is not torch's own allocator that asks
+    said = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in said)
 
 
 def _line(error: BaseException) -> str:

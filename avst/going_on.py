@@ -29,19 +29,17 @@ def about(recipe: Recipe, command: str, checkpoint: str | Path | None) -> dict[s
     return {"command": command, "processes": processes().num_processes, "seed": recipe.seed, **identity(recipe, digest)}
 
 
-def choose(
-    run: Path, resume: str, now: Mapping[str, Any] | None, allow_changes: bool, allow_pickle: bool = False
-) -> Path:
+def choose(run: Path, resume: str, now: Mapping[str, Any] | None, allow_changes: bool) -> Path:
     """The checkpoint to go on from: the newest whole one for "latest", else the one named; of the same recipe, data and
     number of processes. Raises AvstError, in the same words on all processes.
 
-    now: about() of this start, on the main process;  allow_pickle: see avst.pickles.
+    now: about() of this start, on the main process.
     """
     found: list[Any] = [None, ""]
     if processes().is_main_process:
         try:
             found[0] = str(_chosen(run, resume, now or {}, allow_changes))
-            refuse_foreign(Path(found[0]), allow_pickle)
+            refuse_foreign(Path(found[0]))
         except AvstError as error:
             found[1] = str(error)
     if processes().num_processes > 1:

@@ -6,6 +6,7 @@ At the start it is a mistake, though: the repository must be there, or a run of 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,14 @@ logger = logging.getLogger(__name__)
 
 
 class HubTrainer(Trainer):
-    """A Trainer whose pushes may fail."""
+    """A Trainer whose pushes may fail. The token goes into the environment, where the Hub's client looks for it: the
+    arguments are saved beside every checkpoint, and pushed with it."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        given = options.get("args")
+        if given is not None and given.hub_token:
+            os.environ["HF_TOKEN"], given.hub_token = given.hub_token, None
+        super().__init__(*args, **options)
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         try:

@@ -4,19 +4,22 @@ it at once.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from avst.errors import AvstError
+from avst.errors import EndedElsewhere
 from avst.together import first_failure
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+ONCE = 2.0  # seconds within which a launcher's word and the one it passes on are one
 
 
 class StopOnSignal(TrainerCallback):
@@ -30,6 +33,7 @@ class StopOnSignal(TrainerCallback):
         self.highest, self.may_save = highest, may_save
         self.heard = 0  # on this process
         self.signum = 0  # on any
+        self._since = 0.0  # when it was heard
         self._before: dict[int, Any] = {}
 
     def on_train_begin(
@@ -54,11 +58,13 @@ class StopOnSignal(TrainerCallback):
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if (why := first_failure()) is not None:  # the launcher ends the others when one process has failed
-            raise AvstError(why)
+            raise EndedElsewhere(why)
         if self.heard:
+            if "TORCHELASTIC_RUN_ID" in os.environ and time.monotonic() - self._since < ONCE:
+                return  # Ctrl-C reaches every process of a terminal, and the launcher passes it on as SIGTERM
             self.restore()
             signal.raise_signal(number)
             return
-        self.heard = number
+        self.heard, self._since = number, time.monotonic()
         name = signal.Signals(number).name
         print(f"\navst: {name}: this step, then a checkpoint; once more ends it at once", file=sys.stderr, flush=True)

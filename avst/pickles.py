@@ -34,11 +34,11 @@ KNOWN = frozenset(
 )
 
 
-def refuse_foreign(checkpoint: Path, allowed: bool = False) -> None:
-    """Raises AvstError for a file of the checkpoint that would run more than a checkpoint needs. allowed: take it all
-    the same (`model.allow_pickle`)."""
-    if allowed:
-        return
+def refuse_foreign(checkpoint: Path) -> None:
+    """Raises AvstError for a file of the checkpoint that would run more than a checkpoint needs, and for a link: what
+    it leads to is not looked through."""
+    if links := sorted(p for p in checkpoint.rglob("*") if p.is_symlink()):
+        raise AvstError(f"{links[0]}: refused, a checkpoint has no links")
     for file in sorted(p for p in checkpoint.rglob("*") if p.is_file() and p.name not in NEVER_OPENED):
         if file.name.endswith(".metadata"):
             found = ["a pickle of torch.distributed.checkpoint"]
@@ -48,8 +48,8 @@ def refuse_foreign(checkpoint: Path, allowed: bool = False) -> None:
             continue
         if found:
             raise AvstError(
-                f"{file}: refused, opening it may run code: {', '.join(found[:3])}; it may be opened all the same by "
-                "model.allow_pickle=true with --allow-changes"
+                f"{file}: refused, opening it may run code: {', '.join(found[:3])}; "
+                f"--model {checkpoint} starts another run from its weights alone"
             )
     latest = checkpoint / "latest"  # DeepSpeed's word for which folder to read
     if latest.is_file():

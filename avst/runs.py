@@ -198,7 +198,7 @@ class _Start:
         run = Path(recipe.output_dir)
         if self.resume is None:
             return _Begin(now, None)
-        return _Begin(now, choose(run, self.resume, now, self.allow_changes, recipe.model.allow_pickle))
+        return _Begin(now, choose(run, self.resume, now, self.allow_changes))
 
     def folder(self, recipe: Recipe) -> RunFolder:
         """The run's folder, opened by the main process before the others use it."""

@@ -98,14 +98,6 @@ class AtomicTrainer(HubTrainer):
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._aside) if self._aside is not None else super()._get_output_dir(trial)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """training_args.bin holds every option, and weights are made to be shared: the Hub's token stays here."""
-        token, self.args.hub_token = self.args.hub_token, None
-        try:
-            super()._save(output_dir, state_dict)
-        finally:
-            self.args.hub_token = token
-
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         run = Path(super()._get_output_dir(trial))
         name = f"checkpoint-{self.state.global_step}"
@@ -117,7 +109,7 @@ class AtomicTrainer(HubTrainer):
                 make_room(run, self.checkpoint_bytes())
         self._aside = aside
         try:
-            with self._together(run):
+            with self._together(run, inside=True):
                 super()._save_checkpoint(model, trial)
                 self._name_the_best(run, aside / name)
                 measured = aside / name / MEASURED.format(rank=self.args.process_index)
@@ -147,20 +139,32 @@ class AtomicTrainer(HubTrainer):
                 self.state.save_to_json(str(written / "trainer_state.json"))
 
     def checkpoint_bytes(self) -> int:
-        """About what the next checkpoint takes on the disk of this process: weights and the optimizer's state."""
+        """About what the next checkpoint takes on the disk: weights and the optimizer's state, of all processes."""
         kept = {id(p): p for p in self.model.parameters()}.values()  # type: ignore[union-attr]
+        # ZeRO-3's parameters are empty here, and say how large they are
+        weights = sum(getattr(p, "ds_numel", p.numel()) * p.element_size() for p in kept)
+        if self.is_deepspeed_enabled:  # its own copy of the weights, and 12 bytes for each that trains: Adam in float32
+            trained = sum(getattr(p, "ds_numel", p.numel()) for p in kept if p.requires_grad)
+            return int(SLACK * (2 * weights + 12 * trained))
         state = getattr(self.optimizer, "state", {})
         tensors = [t for each in state.values() for t in each.values() if isinstance(t, torch.Tensor)]
-        return int(SLACK * sum(t.numel() * t.element_size() for t in (*kept, *tensors)))
+        copies = 2 if self.is_fsdp_enabled else 1  # transformers' file and accelerate's
+        return int(SLACK * (copies * weights + sum(t.numel() * t.element_size() for t in tensors)))
 
     @contextmanager
-    def _together(self, run: Path) -> Iterator[None]:
-        """Go on when all processes have come to the end of the block; what failed on one of them ends all."""
+    def _together(self, run: Path, inside: bool = False) -> Iterator[None]:
+        """Go on when all processes have come to the end of the block; what failed on one of them ends all.
+
+        inside: the block is the library's own saving, which has collectives where an engine shares things out.
+        """
         failure: BaseException | None = None
         try:
             yield
         except Exception as error:  # said by every process in the same words
             failure = error
+            if inside and (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+                # the others are in the engine's collectives, and hear of it from avst.together
+                raise AvstError(_said(error, run, self.checkpoint_bytes)) from error
         said = _said(failure, run, self.checkpoint_bytes) if failure is not None else ""
         everyone = gather_object([said]) if self.args.world_size > 1 else [said]
         if words := next(filter(None, everyone), ""):

@@ -62,12 +62,11 @@ class MicroBatch:
         )
 
     def forget_what_is_not_finite(self) -> None:
-        """The step was left out: log-probs that were kept for later iterations and are not finite are made again, by
-        the policy as it still stands."""
+        """The step was left out: what was kept for later iterations and is not finite is made again, by the policy as
+        it still stands. The reference's by every process, whatever it had: its forward may be a collective."""
         if self.old_logps is not None and not bool(self.old_logps.isfinite().all()):
             self.old_logps = None
-        if self.ref_logps is not None and not bool(self.ref_logps.isfinite().all()):
-            self.ref_logps = None
+        self.ref_logps = None
 
     def advantages(self) -> Tensor:
         """(M,), in the order of the row's completions; behind them a 0 for each completion of the lost groups.

@@ -25,16 +25,19 @@ from avst.failures import out_of_memory
 
 KEY = "avst/first failure"
 GONE = "another process of this run has gone without a word (killed, or the machine ran out of memory)"
-# how the ways to say that another process is gone begin or go on (gloo, NCCL, the store)
+# how gloo, NCCL and the store say that another process is gone or late; all else that they say is a fault of this one
 _GONE = (
-    "gloo",
     "Connection closed by peer",
     "Connection reset by peer",
-    "NCCL",
+    "Connection refused",
     "Broken pipe",
     "recvValue",
     "sendBytes",
     "pair closure",
+    "remote process exited",
+    "communicator was aborted",
+    "imed out",
+    "timeout",
 )
 
 
@@ -92,7 +95,8 @@ def another_is_gone(error: BaseException) -> bool:
     """Whether this is how a collective fails when a process of it has gone, or does not answer."""
     if not isinstance(error, RuntimeError) or out_of_memory(error):
         return False
-    return isinstance(error, dist.DistError) or any(words in str(error) for words in _GONE)
+    of_processes = isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "Store"))
+    return of_processes and any(words in str(error) for words in _GONE)
 
 
 def _in_a_line(error: Exception) -> str:
@@ -103,7 +107,8 @@ def _in_a_line(error: Exception) -> str:
         late = "imed out" in words or "timeout" in words
         what = "another process did not answer in time (ddp_timeout): it hangs, or works for longer than that"
         what = what if late else GONE
-        return f"{what}; the launcher's lines say how it ended, and `avst resume` goes on from the last checkpoint"
+        how = "the launcher's lines say how it ended, and `avst resume` goes on from the last checkpoint"
+        return f"{what}; {how} ({words[:200]})"
     return f"{type(error).__name__}: {words}"[:500]
 
 

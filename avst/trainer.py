@@ -220,9 +220,11 @@ class GRPOTrainer(StepFaults):
         training, lockstep = model.training, model.lockstep
         model.eval()
         model.lockstep = False  # each process has its own prompts, and as many as it has
-        yield model
-        model.train(training)
-        model.lockstep = lockstep
+        try:
+            yield model
+        finally:
+            model.train(training)
+            model.lockstep = lockstep
 
     def _sample_and_score(self, prompts: Sequence[Prompt]) -> list[Group]:
         """Answers to `prompts` with their rewards; the first group of a run is checked (avst.startup)."""

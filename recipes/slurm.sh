@@ -9,6 +9,7 @@
 #SBATCH --cpus-per-task=32
 #SBATCH --signal=TERM@300
 set -euo pipefail
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=280 # seconds; by default the launcher kills what has not ended after 30
 RECIPE=${1:-recipes/avst_zero_vl_7b.yaml}
 mapfile -t HOSTS < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 MASTER=${HOSTS[0]}

@@ -62,9 +62,8 @@ def test_what_deepspeed_would_open_is_looked_through_first(name: str, tmp_path: 
     torch.save({"x": canary.pickled()}, folder / name)
     seal(folder, ABOUT)
     for resume in ("latest", str(folder)):
-        with pytest.raises(AvstError, match=r"refused, opening it may run code: .*open.*model\.allow_pickle=true"):
+        with pytest.raises(AvstError, match=r"refused, opening it may run code: .*open.*--model"):
             choose(tmp_path, resume, ABOUT, True)
-    assert choose(tmp_path, "latest", ABOUT, False, allow_pickle=True) == folder
     assert not canary.dead
 
 
@@ -118,3 +117,15 @@ def test_the_tag_of_a_deepspeed_checkpoint_leads_nowhere_else(tag: str, tmp_path
     (folder / "latest").write_text("global_step3\n")
     seal(folder, ABOUT)
     assert choose(tmp_path, "latest", ABOUT, False) == folder
+
+
+def test_what_a_link_leads_to_is_not_looked_through_so_there_are_none(tmp_path: Path, canary: Canary) -> None:
+    """A linked folder is not walked into, and DeepSpeed would read from it."""
+    folder = write(tmp_path / "run" / "checkpoint-2", ABOUT)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    torch.save({"x": canary.pickled()}, elsewhere / "mp_rank_00_model_states.pt")
+    (folder / "global_step2").symlink_to(elsewhere)
+    with pytest.raises(AvstError, match="refused, a checkpoint has no links"):
+        choose(tmp_path / "run", "latest", ABOUT, True)
+    assert not canary.dead

@@ -4,8 +4,10 @@ What looks like one: tests/test_secrets.py; cards: tests/model_card."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -54,15 +56,40 @@ def test_no_file_of_a_run_holds_a_token(
         assert [path for path in files if token.encode() in path.read_bytes()] == []
 
 
-def test_the_trainer_still_has_its_token(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
-    """It is left out of training_args.bin alone: pushing to the Hub needs it."""
+def test_a_push_holds_no_token(tiny_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Hub's client gets it from the environment; what it is given to upload, and what stays here, has none."""
     from tests.grpo_world import clip_rows, make_trainer
 
-    folder = tiny_folders["qwen2_5_vl"]
-    trainer = make_trainer(folder, tmp_path / "out", clip_rows(folder, 1), hub_token=SAID)
-    trainer.save_model(str(tmp_path / "final"))
-    assert trainer.args.hub_token == SAID
-    assert SAID.encode() not in (tmp_path / "final" / "training_args.bin").read_bytes()
+    monkeypatch.setenv("HF_TOKEN", "")  # so that what is put there is taken away again
+    seen: list[str] = []
+
+    def upload_folder(folder_path: str, token: str | None = None, **rest: object) -> Done:
+        for file in sorted(Path(folder_path).rglob("*")):
+            seen.append(file.name)
+            assert not file.is_file() or SAID.encode() not in file.read_bytes(), file
+        assert token is None
+        assert os.environ["HF_TOKEN"] == SAID
+        return Done()
+
+    monkeypatch.setattr("transformers.trainer.create_repo", lambda *args, **rest: SimpleNamespace(repo_id="me/mine"))
+    monkeypatch.setattr("transformers.trainer.upload_folder", upload_folder)
+    options = {"push_to_hub": True, "save_strategy": "steps", "save_steps": 1, "hub_token": SAID}
+    trainer = make_trainer(tiny_folders["qwen2_5_vl"], tmp_path, clip_rows(tiny_folders["qwen2_5_vl"], 2), **options)
+    trainer.train()
+    assert "training_args.bin" in seen
+
+
+class Done:
+    """A push that has ended well."""
+
+    def done(self) -> bool:
+        return True
+
+    def exception(self) -> None:
+        return None
+
+    def result(self) -> None:
+        return None
 
 
 def test_an_error_that_quotes_a_url_hides_its_password() -> None:
