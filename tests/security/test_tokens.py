@@ -71,8 +71,10 @@ def test_a_push_holds_no_token(tiny_folders: dict[str, Path], tmp_path: Path, mo
         assert os.environ["HF_TOKEN"] == SAID
         return Done()
 
-    monkeypatch.setattr("transformers.trainer.create_repo", lambda *args, **rest: SimpleNamespace(repo_id="me/mine"))
-    monkeypatch.setattr("transformers.trainer.upload_folder", upload_folder)
+    hub = SimpleNamespace(
+        create_repo=lambda *args, **rest: SimpleNamespace(repo_id="me/mine"), upload_folder=upload_folder
+    )
+    monkeypatch.setattr("transformers.trainer.hf_api", lambda: hub)
     options = {"push_to_hub": True, "save_strategy": "steps", "save_steps": 1, "hub_token": SAID}
     trainer = make_trainer(tiny_folders["qwen2_5_vl"], tmp_path, clip_rows(tiny_folders["qwen2_5_vl"], 2), **options)
     trainer.train()
