@@ -8,7 +8,8 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ from transformers import TrainingArguments, set_seed
 from avst import assemble, logs, trackers
 from avst.config import Recipe, grpo_config, sft_config
 from avst.errors import AvstError, Interrupted
-from avst.failures import keep_tracebacks_in
 from avst.forgiving import forgiving_sink
 from avst.going_on import about, choose
+from avst.held import held
 from avst.interrupt import StopOnSignal
 from avst.model_card.writer import CardWriter
 from avst.processes import processes
@@ -85,10 +86,10 @@ def run_grpo(
         rollout_options=recipe.rollout,
     )
     _warn_of_narrow_weights(trainer)
-    folder = start.folder(recipe)
-    trainer.completion_sink = forgiving_sink(folder.write_completions)
-    trainer.bounds = recipe.bad_steps
-    return _train(trainer, folder, begin, CardWriter(recipe, "train", checkpoint, folder))
+    with start.folder(recipe) as folder:
+        trainer.completion_sink = forgiving_sink(folder.write_completions)
+        trainer.bounds = recipe.bad_steps
+        return _train(trainer, folder, begin, CardWriter(recipe, "train", checkpoint, folder))
 
 
 @failing_together()
@@ -117,9 +118,9 @@ def run_sft(
         processing_class=parts.processor,
         peft_config=parts.adapters,
     )
-    folder = start.folder(recipe)
-    trainer.bounds = recipe.bad_steps
-    return _train(trainer, folder, begin, CardWriter(recipe, "sft", checkpoint, folder))
+    with start.folder(recipe) as folder:
+        trainer.bounds = recipe.bad_steps
+        return _train(trainer, folder, begin, CardWriter(recipe, "sft", checkpoint, folder))
 
 
 def set_loader(args: TrainingArguments, said: Mapping[str, Any], in_memory: bool) -> None:
@@ -200,20 +201,25 @@ class _Start:
             return _Begin(now, None)
         return _Begin(now, choose(run, self.resume, now, self.allow_changes))
 
-    def folder(self, recipe: Recipe) -> RunFolder:
-        """The run's folder, opened by the main process before the others use it."""
+    @contextmanager
+    def folder(self, recipe: Recipe) -> Iterator[RunFolder]:
+        """The run's folder, opened by the main process before the others use it, and kept from other runs."""
         state = processes()
-        with state.main_process_first():
-            if not state.is_main_process:
-                keep_tracebacks_in(Path(recipe.output_dir))
-                return _seen_by_all(recipe.output_dir)
-            return RunFolder.open(
-                recipe,
-                self.command,
-                overwrite=self.overwrite,
-                checkpoint=self.checkpoint,
-                allow_changes=self.allow_changes,
-            )
+        with ExitStack() as stack:
+            with state.main_process_first():
+                if state.is_main_process:
+                    stack.enter_context(held(Path(recipe.output_dir)))
+                    folder = RunFolder.open(
+                        recipe,
+                        self.command,
+                        overwrite=self.overwrite,
+                        checkpoint=self.checkpoint,
+                        allow_changes=self.allow_changes,
+                    )
+                else:
+                    keep_tracebacks_in(Path(recipe.output_dir))
+                    folder = _seen_by_all(recipe.output_dir)
+            yield folder
 
 
 @dataclass(frozen=True)

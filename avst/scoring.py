@@ -270,7 +270,7 @@ def _outcome(function: Callable[[], Any], deadline_s: float | None) -> Any:
         return _in_thread(function, deadline_s)
     try:
         return function()
-    except Exception as error:  # a plug-in's own code ran; _settle reports it by name
+    except (Exception, SystemExit) as error:  # a plug-in's own code ran; _settle reports it by name
         return error
 
 

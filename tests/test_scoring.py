@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -165,6 +166,18 @@ def test_an_exception_names_function_and_question() -> None:
     ) as caught:
         score([RewardSpec("f", failing)], [asked("st", 0), asked("st", 1)], [ROUGH] * 2)
     assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_a_reward_that_would_exit_has_raised() -> None:
+    """A whole run must not end well because a plug-in calls sys.exit(0)."""
+
+    def leaves(**columns: object) -> list[float]:
+        sys.exit(0)
+
+    with pytest.raises(AvstError, match=r"reward 'f' \(leaves\) raised SystemExit"):
+        score([RewardSpec("f", leaves)], [asked("st", 0)], [ROUGH])
+    with pytest.raises(AvstError, match=r"reward 'f' \(leaves\) raised SystemExit"):
+        score([RewardSpec("f", leaves)], [asked("st", 0)], [ROUGH], deadline_s=30.0)
 
 
 def test_abstaining_loses_only_what_failed() -> None:

@@ -54,6 +54,7 @@ def load_recipe(
     builder = Builder(places, str(path))
     _drop_null_rewards(values, builder)
     _resolve_paths(Recipe, values, places, "")
+    _refuse_no_path(values.get("output_dir"), "output_dir", places)
     _resolve_reward_files(values, places)
     recipe = builder.build(Recipe, values)
     recipe = replace(recipe, output_dir=recipe.output_dir or f"runs/{recipe.name}", places=places)

@@ -64,6 +64,7 @@ def test_damaged_and_hostile_yaml_is_one_line(text: str, words: str, tmp_path: P
         ("data.eval", "{}"),
         ("model.path", "{}"),
         ("word_vectors.path", "{}"),
+        ("output_dir", "{}"),
     ],
 )
 def test_a_url_is_no_file(url: str, key: str, form: str, tmp_path: Path) -> None:
