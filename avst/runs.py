@@ -20,6 +20,7 @@ from transformers import TrainingArguments, set_seed
 from avst import assemble, logs, trackers
 from avst.config import Recipe, grpo_config, sft_config
 from avst.errors import AvstError, Interrupted
+from avst.failures import keep_tracebacks_in
 from avst.forgiving import forgiving_sink
 from avst.going_on import about, choose
 from avst.held import held

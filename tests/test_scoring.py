@@ -174,9 +174,9 @@ def test_a_reward_that_would_exit_has_raised() -> None:
     def leaves(**columns: object) -> list[float]:
         sys.exit(0)
 
-    with pytest.raises(AvstError, match=r"reward 'f' \(leaves\) raised SystemExit"):
+    with pytest.raises(AvstError, match=r"reward 'f' .*leaves\) raised SystemExit"):
         score([RewardSpec("f", leaves)], [asked("st", 0)], [ROUGH])
-    with pytest.raises(AvstError, match=r"reward 'f' \(leaves\) raised SystemExit"):
+    with pytest.raises(AvstError, match=r"reward 'f' .*leaves\) raised SystemExit"):
         score([RewardSpec("f", leaves)], [asked("st", 0)], [ROUGH], deadline_s=30.0)
 
 
