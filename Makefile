@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # by files, since those share what is costly to make; a thread each, or they would take each other's cores
-TWO_AT_ONCE = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+TWO_AT_ONCE = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup browser quickstart bench test test-fast lint audit format clean
 

@@ -28,6 +28,7 @@ ENGINES = {
     "fsdp2": "FSDP",
 }
 SAVED = list(CASES).index("vl, saved")
+pytestmark = pytest.mark.slow
 needs_deepspeed = pytest.mark.skipif(not DEEPSPEED.is_dir(), reason="DeepSpeed is not there: make setup")
 every_engine = pytest.mark.parametrize(
     "engine", [pytest.param(name, marks=needs_deepspeed if name.startswith("zero") else ()) for name in ENGINES]
