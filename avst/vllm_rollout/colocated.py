@@ -52,7 +52,16 @@ class Colocated:
         model = self.llm.llm_engine.model_executor.driver_worker.model_runner.model
         for weight in weights:
             model.load_weights([(weight.name, weight.make())])
+        if any(weight.encodes for weight in weights):
+            self._forget_clips()
         self.llm.reset_prefix_cache()
+
+    def _forget_clips(self) -> None:
+        """vLLM finds a clip's embeddings by the clip alone, whatever has become of the towers (vllm issue 44910)."""
+        reset = getattr(self.llm.llm_engine, "reset_encoder_cache", None)
+        if reset is None:
+            raise AvstError("this vLLM cannot forget what the old towers made of a clip: install vLLM 0.30")
+        reset()
 
     def _wake(self) -> None:
         if not self.awake:

@@ -56,13 +56,15 @@ class Named:
     """A weight under the name that vLLM's `load_weights` knows.
 
     dtype: as torch names it without its prefix, "bfloat16";  make: the tensor as it stands, made when it is asked for:
-    all merged ones at once would be a second model.
+    all merged ones at once would be a second model;  encodes: it is a tower's or a connector's, so that what vLLM keeps
+    of the clips it has seen is not what the new one makes of them.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     make: Callable[[], Tensor]
+    encodes: bool
 
 
 class Engine(Protocol):

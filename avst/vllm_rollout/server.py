@@ -74,7 +74,18 @@ class Server:
         if self.channel is None:
             self.channel = self.connect()
         self.channel(weights)
+        if any(weight.encodes for weight in weights):
+            self._forget_clips()
         self.http.post("/reset_prefix_cache", {})
+
+    def _forget_clips(self) -> None:
+        """vLLM finds a clip's embeddings by the clip alone, whatever has become of the towers (vllm issue 44910)."""
+        try:
+            self.http.post("/reset_encoder_cache", {})
+        except AvstError as error:
+            raise AvstError(
+                f"{error}; without it vLLM answers by what the old towers made of a clip: start vLLM 0.30 by {LAUNCH}"
+            ) from error
 
 
 _TOKENS = {"return_token_ids": True, "return_tokens_as_token_ids": True}

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
 from avst.errors import AvstError
-from avst.models.families import family_of, unwrapped
+from avst.models.families import family_of, towers, unwrapped
 from avst.vllm_rollout.engine import Named
 
 
@@ -29,6 +29,7 @@ class PolicyWeights:
         self.model: PreTrainedModel = unwrapped(policy)
         self.tensors = dict(_tensors(self.model))
         self.names = _names_in_checkpoint(self.model, list(self.tensors))
+        self.language = {id(p) for module in towers(self.model)["language"] for p in module.parameters()}
 
     def all(self) -> list[Named]:
         return [self._named(name) for name in self.tensors]
@@ -40,7 +41,8 @@ class PolicyWeights:
     def _named(self, name: str) -> Named:
         weight = self.tensors[name]
         dtype = str(weight.parameter.dtype).removeprefix("torch.")
-        return Named(self.names[name], dtype, tuple(weight.parameter.shape), weight.make)
+        encodes = id(weight.parameter) not in self.language
+        return Named(self.names[name], dtype, tuple(weight.parameter.shape), weight.make, encodes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,6 +99,7 @@ class StandIn:
             "/update_weights": self._update,
             "/finish_weight_update": self._finish,
             "/reset_prefix_cache": lambda _: {"success": True},
+            "/reset_encoder_cache": lambda _: self._forget(),
         }
         return known[path](body) if path in known else (404, '{"detail":"Not Found"}')
 
@@ -165,6 +166,10 @@ class StandIn:
         assert self.updating
         self.updating = False
         return {"message": "ok"}
+
+    def _forget(self) -> Any:
+        self.tiny.encoded.clear()
+        return 200, ""  # vLLM's answer has no body
 
     def channel(self, weights: Sequence[Named]) -> None:
         """In place of avst.vllm_rollout.nccl: the requests of TRL's client, and the tensors."""

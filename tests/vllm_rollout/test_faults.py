@@ -16,13 +16,14 @@ from avst.errors import AvstError
 from avst.rollout import Sampling
 from avst.types import Prompt
 from avst.vllm_rollout import build
+from avst.vllm_rollout.colocated import Colocated
 from avst.vllm_rollout.engine import Drawing, Reply
 from avst.vllm_rollout.http import Http
 from avst.vllm_rollout.sampler import VllmSampler
 from avst.vllm_rollout.server import Server
 from tests.tiny_world import load_grouped, make_builder, make_question
 from tests.vllm_rollout.standin import StandIn
-from tests.vllm_rollout.tiny_vllm import TinyVllm
+from tests.vllm_rollout.tiny_vllm import FakeLLM, TinyVllm
 
 ALONE = SimpleNamespace(is_main_process=True, wait_for_everyone=lambda: None)
 
@@ -173,6 +174,20 @@ def test_weights_that_do_not_fit_the_server(standin: StandIn, tiny_folders: dict
     with pytest.raises(AvstError) as error:
         sampler.follow(model, 0)
     one_line(error, "/update_weights answered 500: RuntimeError: size mismatch for lm_head.weight")
+
+
+def test_a_vllm_that_cannot_forget_clips(standin: StandIn, tiny: TinyVllm, tiny_folders: dict[str, Path]) -> None:
+    model, drawing = load_grouped(tiny_folders["qwen2_5_vl"]), Drawing(3, Sampling(), (2,))
+    standin.fault = lambda path, answer: (404, '{"detail":"Not Found"}') if "encoder" in path else answer
+    server = Server(Http(standin.url, 30.0), lambda: standin.channel, 5.0)
+    with pytest.raises(AvstError) as error:
+        VllmSampler(server, drawing, 10**6, ALONE).follow(model, 0)
+    one_line(error, "/reset_encoder_cache answered 404: Not Found; without it", "start vLLM 0.30 by VLLM_SERVER_DEV")
+    llm = FakeLLM(tiny)
+    del llm.llm_engine.reset_encoder_cache
+    with pytest.raises(AvstError) as error:
+        VllmSampler(Colocated(llm, SimpleNamespace), drawing, 10**6, ALONE).follow(model, 0)
+    one_line(error, "cannot forget what the old towers made of a clip")
 
 
 def test_a_prompt_without_its_clip(standin: StandIn, tiny_folders: dict[str, Path]) -> None:

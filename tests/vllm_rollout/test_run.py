@@ -64,6 +64,17 @@ class Kept(GRPOTrainer):
         return self.kept
 
 
+def near(llm: FakeLLM) -> type[GRPOTrainer]:
+    """A trainer with `llm` in its process, which sleeps between rollouts."""
+
+    class Near(GRPOTrainer):
+        def _make_sampler(self) -> Any:
+            drawing = Drawing(self.num_generations, self.sampling, tuple(self.end_ids))
+            return VllmSampler(Colocated(llm, SimpleNamespace, sleeps=True), drawing, 10**6, self.accelerator)
+
+    return Near
+
+
 def rows(folder: Path, kind: str) -> list[Prompt]:
     """Text, a silent clip, a clip with sound, and for a model that hears a sound alone."""
     builder = make_builder(folder, keep_shown=True)
@@ -77,9 +88,15 @@ def rows(folder: Path, kind: str) -> list[Prompt]:
 
 
 def run(
-    folder: Path, out: Path, kind: str, trainer_class: type[GRPOTrainer], lora: bool = False, **options: Any
+    folder: Path,
+    out: Path,
+    kind: str,
+    trainer_class: type[GRPOTrainer],
+    lora: bool = False,
+    freeze: Sequence[str] = FROZEN,
+    **options: Any,
 ) -> GRPOTrainer:
-    """Three steps of two prompts each, trained."""
+    """Three steps of two prompts each, trained. The third has the clips of the first."""
     trainer = make_trainer(
         folder,
         out,
@@ -87,7 +104,7 @@ def run(
         trainer_class=trainer_class,
         builder=make_builder(folder, keep_shown=True),
         peft_config=LoraConfig(r=2, target_modules=ADAPTED, init_lora_weights=False) if lora else None,
-        freeze=[tower for tower in FROZEN if tower != "audio" or kind == "qwen2_5_omni"],
+        freeze=[tower for tower in freeze if tower != "audio" or kind == "qwen2_5_omni"],
         **({"max_steps": 3, "gradient_accumulation_steps": 2, "max_completion_length": 6} | options),
     )
     trainer.train()
@@ -132,6 +149,7 @@ def test_a_run_over_http_is_the_run_in_process(
     assert any(loss != 0 for loss in logged(served, "loss"))
     assert logged(served, "sampling/importance_sampling_ratio/mean") == pytest.approx([1.0] * 3, abs=1e-6)
     # what was sent: everything once, then what training changes, once a step
+    assert standin.paths.count("/reset_encoder_cache") == 1, "frozen towers make the same of a clip for ever"
     first, *later = tiny.loaded
     assert {name.removeprefix(PREFIX[kind]).split(".")[0] for name in first} >= {"model", "lm_head", "visual"}
     assert len(later) == 2
@@ -218,16 +236,36 @@ def test_a_colocated_vllm_is_asked_and_put_to_sleep(tiny_folders: dict[str, Path
     plain = run(folder, tmp_path / "plain", kind, Direct, lora=True, max_steps=2, num_iterations=2)
     llm = FakeLLM(TinyVllm(folder, PREFIX[kind]))
 
-    class Near(GRPOTrainer):
-        def _make_sampler(self) -> Any:
-            drawing = Drawing(self.num_generations, self.sampling, tuple(self.end_ids))
-            return VllmSampler(Colocated(llm, SimpleNamespace, sleeps=True), drawing, 10**6, self.accelerator)
-
     torch.manual_seed(0)
-    near = run(folder, tmp_path / "near", kind, Near, lora=True, max_steps=2, num_iterations=2)
+    served = run(folder, tmp_path / "near", kind, near(llm), lora=True, max_steps=2, num_iterations=2)
     expected = weights(plain)
-    assert all(torch.equal(weight, expected[name]) for name, weight in weights(near).items())
-    assert llm.calls == ["reset", "generate", "sleep"]  # two updates of one rollout
+    assert all(torch.equal(weight, expected[name]) for name, weight in weights(served).items())
+    assert llm.calls == ["forget", "reset", "generate", "sleep"]  # two updates of one rollout
+
+
+@pytest.mark.parametrize("colocated", [False, True])
+def test_what_old_towers_made_of_a_clip_is_forgotten(
+    tiny_folders: dict[str, Path], tmp_path: Path, over_http: Any, colocated: bool
+) -> None:
+    """All towers learn, and the first step's clip comes again in the third: the run that never left the process."""
+    kind = "qwen2_5_vl"
+    folder = tiny_folders[kind]
+    tiny = TinyVllm(folder)
+    torch.manual_seed(0)
+    plain = run(folder, tmp_path / "plain", kind, Direct, freeze=())
+    torch.manual_seed(0)
+    if colocated:
+        served = run(folder, tmp_path / "served", kind, near(FakeLLM(tiny)), freeze=())
+    else:
+        with StandIn(tiny).running() as standin:
+            served = run(folder, tmp_path / "served", kind, GRPOTrainer, freeze=(), **over_http(standin))
+    assert tiny.encoded, "no clip was kept"
+    begun = dict(unwrapped(load_grouped(folder)).named_parameters())
+    expected = weights(plain)
+    assert any("visual" in name and not torch.equal(begun[name], weight) for name, weight in expected.items())
+    for name in ("loss", "sampling/sampling_logp_difference/max"):
+        assert logged(served, name) == pytest.approx(logged(plain, name), abs=1e-6)
+    assert all(torch.equal(weight, expected[name]) for name, weight in weights(served).items())
 
 
 class Recorded:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from transformers import AutoProcessor
 
+from avst.models.feature_key import content_digest
 from avst.rollout import Sampling, rollout
 from avst.types import Group, Prompt, Space
 from tests.tiny_world import load_grouped, make_question
@@ -69,10 +70,13 @@ def unpacked(url: str) -> Media:
 
 
 class TinyVllm:
-    """model: its own copy of a tiny checkpoint;  noise: how far its weights are moved from what it is given."""
+    """model: its own copy of a tiny checkpoint;  noise: how far its weights are moved from what it is given;
+    encoded: vLLM's encoder cache, what the towers made of a medium, found by the medium alone."""
 
     def __init__(self, folder: Path, prefix: str = "") -> None:
         self.model, self.processor = load_grouped(folder), AutoProcessor.from_pretrained(folder)
+        self.model.requires_grad_(False)
+        self.encoded: dict[tuple[str, str], Tensor] = {}
         self.prefix, self.lock = prefix, Lock()
         self.loaded: list[list[str]] = []  # names, load by load
         self.noise = 0.0
@@ -108,8 +112,12 @@ class TinyVllm:
         sampling = Sampling(*(asked[name] for name in ("max_tokens", "temperature", "top_p", "top_k")))
         assert asked["min_p"] == 0.0
         assert asked["repetition_penalty"] == 1.0
+        seen = content_digest((k, v) for k, v in prompt.media.items() if isinstance(v, Tensor))
         with self.lock:
-            return seeded(self.model, prompt, asked["n"], sampling, asked["stop_token_ids"], asked["seed"])
+            prompt.features = {kind: kept for (medium, kind), kept in self.encoded.items() if medium == seen}
+            group = seeded(self.model, prompt, asked["n"], sampling, asked["stop_token_ids"], asked["seed"])
+            self.encoded |= {(seen, kind): made for kind, made in prompt.features.items()}
+            return group
 
 
 def seeded(model: Any, prompt: Prompt, n: int, sampling: Sampling, ends: list[int], seed: int) -> Group:
@@ -126,11 +134,15 @@ class FakeLLM:
         self.asleep = False
         runner = SimpleNamespace(model=SimpleNamespace(load_weights=self._load))
         worker = SimpleNamespace(driver_worker=SimpleNamespace(model_runner=runner))
-        self.llm_engine = SimpleNamespace(model_executor=worker)
+        self.llm_engine = SimpleNamespace(model_executor=worker, reset_encoder_cache=self._forget)
 
     def _load(self, weights: list[tuple[str, Tensor]]) -> None:
         assert not self.asleep
         self.tiny.load(weights)
+
+    def _forget(self) -> None:
+        self.calls.append("forget")
+        self.tiny.encoded.clear()
 
     def reset_prefix_cache(self) -> None:
         self.calls.append("reset")
