@@ -29,6 +29,9 @@ class Sampler(Protocol):
         policy: the trained transformers model with whole weights, its adapters in place.
         """
 
+    def rest(self) -> None:
+        """The rollout is over. Every process calls it, also one whose prompts all failed."""
+
     def sample(self, model: Any, prompts: Sequence[Prompt]) -> list[Group]:
         """A Group a prompt, in the order of `prompts`, without rewards.
 
@@ -49,6 +52,9 @@ class InProcess:
 
     def follow(self, policy: nn.Module, step: int) -> None:
         """It is the policy."""
+
+    def rest(self) -> None:
+        """It holds nothing of its own."""
 
     def sample(self, model: Any, prompts: Sequence[Prompt]) -> list[Group]:
         return rollout(model, prompts, self.num_generations, self.sampling, self.end_ids, self.pad_id, self.options)

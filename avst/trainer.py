@@ -183,6 +183,7 @@ class GRPOTrainer(StepFaults):
             groups = self._sample_and_score(step.prompts)
             if self.rollout_options.resample_rounds:
                 groups = self._resampled(step, groups)
+        self.sampler.rest()
         set_advantages(groups, self.args, self.scorer.specs, self._everyone)
         for is_flat in without_spread(groups):
             self.meter.mean("frac_reward_zero_std", float(is_flat))

@@ -42,9 +42,7 @@ class Colocated:
             outputs = self.llm.generate(asked, sampling_params=how, use_tqdm=False)
         except (ValueError, RuntimeError) as error:  # what vLLM says of a prompt that it cannot take
             raise AvstError(f"vLLM: {' '.join(str(error).split())[:300]}") from error
-        if self.sleeps:
-            self.llm.sleep(level=1)
-            self.awake = False
+        self.rest()  # the answers are checked and scored on the same GPU
         return [_reply(output) for output in outputs]
 
     def load(self, weights: Sequence[Named]) -> None:
@@ -62,6 +60,11 @@ class Colocated:
         if reset is None:
             raise AvstError("this vLLM cannot forget what the old towers made of a clip: install vLLM 0.30")
         reset()
+
+    def rest(self) -> None:
+        if self.sleeps and self.awake:
+            self.llm.sleep(level=1)
+            self.awake = False
 
     def _wake(self) -> None:
         if not self.awake:

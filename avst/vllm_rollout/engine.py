@@ -80,6 +80,9 @@ class Engine(Protocol):
     def load(self, weights: Sequence[Named]) -> None:
         """Replace these weights; caches that the old ones made are dropped."""
 
+    def rest(self) -> None:
+        """Nothing is asked until the next weights: memory may be given back."""
+
 
 def shown(prompt: Prompt) -> Shown:
     if prompt.shown is None:

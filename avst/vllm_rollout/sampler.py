@@ -40,6 +40,9 @@ class VllmSampler:
             self.processes.wait_for_everyone()
         self.step = step
 
+    def rest(self) -> None:
+        self.engine.rest()
+
     def sample(self, model: Any, prompts: Sequence[Prompt]) -> list[Group]:
         """A request a prompt, with a seed from this process's random state, so that a resumed run asks the same."""
         seeds = torch.randint(2**31 - 1, (len(prompts),)).tolist()

@@ -78,6 +78,9 @@ class Server:
             self._forget_clips()
         self.http.post("/reset_prefix_cache", {})
 
+    def rest(self) -> None:
+        """Its memory is its own."""
+
     def _forget_clips(self) -> None:
         """vLLM finds a clip's embeddings by the clip alone, whatever has become of the towers (vllm issue 44910)."""
         try:

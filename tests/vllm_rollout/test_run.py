@@ -46,6 +46,9 @@ class Direct(GRPOTrainer):
     def follow(self, policy: Any, step: int) -> None:
         pass
 
+    def rest(self) -> None:
+        pass
+
     def sample(self, model: Any, prompts: Sequence[Prompt]) -> list[Group]:
         seeds = torch.randint(2**31 - 1, (len(prompts),)).tolist()
         return [
@@ -279,6 +282,9 @@ class Recorded:
     def load(self, weights: Any) -> None:
         self.happened.append("load")
 
+    def rest(self) -> None:
+        pass
+
     def wait_for_everyone(self) -> None:
         self.happened.append("wait")
 
@@ -307,6 +313,22 @@ def test_a_process_whose_clips_all_failed_waits_too(tiny_folders: dict[str, Path
     failed = [Skipped(question.id, "a test") for question in QUESTIONS]
     make_trainer(folder, tmp_path, failed, trainer_class=Waiting, max_steps=2).train()
     assert recorded.happened == ["wait", "wait"]
+
+
+def test_a_colocated_vllm_sleeps_where_all_clips_failed(tiny_folders: dict[str, Path], tmp_path: Path) -> None:
+    """The weights wake it, and nothing is asked: in the update its memory is the trainer's all the same."""
+    folder, awake = tiny_folders["qwen2_5_vl"], list[bool]()
+    llm = FakeLLM(TinyVllm(folder))
+
+    class Looked(near(llm)):  # type: ignore[misc]
+        def compute_loss(self, *arguments: Any, **options: Any) -> Any:
+            awake.append(not llm.asleep)
+            return super().compute_loss(*arguments, **options)
+
+    failed = [Skipped(question.id, "a test") for question in QUESTIONS]
+    make_trainer(folder, tmp_path, failed, trainer_class=Looked, max_steps=2).train()
+    assert awake == [False, False]
+    assert llm.calls == ["forget", "reset", "sleep", "wake", "forget", "reset", "sleep"]
 
 
 @pytest.mark.parametrize("kind", ["qwen2_5_vl", "qwen2_5_omni"])
