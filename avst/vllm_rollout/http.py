@@ -1,4 +1,8 @@
-"""JSON over HTTP with one deadline a request; whatever goes wrong is one line that names the address."""
+"""JSON over HTTP with a deadline; whatever goes wrong is one line that names the address.
+
+A socket's time-out is one of silence: it starts anew with every byte. The body is therefore read in pieces by the
+clock. Connecting and the headers, which the library reads by itself, are bounded by silence alone.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,14 @@ from urllib.request import ProxyHandler, Request, build_opener
 from avst.errors import AvstError
 
 SAID_AT_MOST = 300  # characters of a server's own words in a message
+MOST_BYTES = 1 << 28  # of an answer; a million tokens with their log-probs take about 100 MB
+PIECE = 1 << 16  # bytes of the body read at a time
 _LOCAL = ("localhost", "127.0.0.1", "0.0.0.0", "::1")  # noqa: S104 - asked for, not bound to
 
 
 class Http:
-    """A server at `base_url`; a reply may take `deadline_s` seconds, connection included."""
+    """A server at `base_url`. It may be silent for `deadline_s` seconds, and no more of a body is read once they have
+    passed since the request."""
 
     def __init__(self, base_url: str, deadline_s: float) -> None:
         parts = urlsplit(base_url)
@@ -56,10 +63,7 @@ class Http:
         deadline_s = deadline_s or self.deadline_s
         where = f"vLLM server {self.base_url}{path}"
         try:
-            with self.opener.open(request, timeout=deadline_s) as response:
-                text = response.read()
-        except HTTPError as error:
-            raise AvstError(f"{where} answered {error.code}: {_words(error.read())}") from error
+            status, text = self._answer(request, deadline_s, where)
         except TimeoutError as error:
             raise AvstError(f"{where} did not answer within {deadline_s:g} s") from error
         except (URLError, http.client.HTTPException, OSError) as error:
@@ -67,10 +71,35 @@ class Http:
             if isinstance(reason, TimeoutError):
                 raise AvstError(f"{where} did not answer within {deadline_s:g} s") from error
             raise AvstError(f"{where} cannot be reached: {str(reason) or type(reason).__name__}") from error
+        if status >= 400:
+            raise AvstError(f"{where} answered {status}: {_words(text)}")
         try:
             return json.loads(text) if text.strip() else None
         except ValueError as error:
             raise AvstError(f"{where} did not answer in JSON: {_words(text)}") from error
+
+    def _answer(self, request: Request, deadline_s: float, where: str) -> tuple[int, bytes]:
+        """(status, body). TimeoutError once `deadline_s` are over."""
+        end = time.monotonic() + deadline_s
+        response: Any
+        try:
+            response = self.opener.open(request, timeout=deadline_s)
+        except HTTPError as error:
+            response = error  # an answer as well
+        found = bytearray()
+        with response:
+            while time.monotonic() < end:
+                piece = response.read1(PIECE)
+                found += piece
+                if len(found) > MOST_BYTES:
+                    raise AvstError(f"{where} answered more than {MOST_BYTES >> 20} MiB")
+                if not piece:
+                    break
+            else:
+                raise TimeoutError
+            if response.length:  # read1, unlike read, says nothing of a body that breaks off
+                raise http.client.IncompleteRead(bytes(found), response.length)
+            return response.status, bytes(found)
 
 
 def _words(body: bytes) -> str:

@@ -7,6 +7,7 @@ in earnest, are handed over in the process after they were announced as TRL anno
 from __future__ import annotations
 
 import json
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,6 +29,8 @@ class StandIn:
 
     def __init__(self, tiny: TinyVllm) -> None:
         self.tiny = tiny
+        self.pause_s = 0.0  # after each byte of an answer
+        self.missing = 0  # bytes that were promised and do not come
         self.fault: Fault = lambda path, answer: answer
         self.paths: list[str] = []
         self.bodies: list[dict[str, Any]] = []
@@ -54,11 +57,14 @@ class StandIn:
                     found = 500, traceback.format_exc()
                 status, text = found if isinstance(found, tuple) else (200, json.dumps(found))
                 data = text.encode()
-                with suppress(BrokenPipeError):  # the client may have given up
+                with suppress(ConnectionError):  # the client may have given up
                     self.send_response(status)
-                    self.send_header("Content-Length", str(len(data)))
+                    self.send_header("Content-Length", str(len(data) + standin.missing))
                     self.end_headers()
-                    self.wfile.write(data)
+                    size = 1 if standin.pause_s else max(1, len(data))
+                    for start in range(0, len(data), size):
+                        self.wfile.write(data[start : start + size])
+                        time.sleep(standin.pause_s)
 
             def log_message(self, *args: Any) -> None:
                 pass

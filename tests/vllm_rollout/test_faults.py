@@ -15,7 +15,7 @@ import torch
 from avst.errors import AvstError
 from avst.rollout import Sampling
 from avst.types import Prompt
-from avst.vllm_rollout import build
+from avst.vllm_rollout import build, http
 from avst.vllm_rollout.colocated import Colocated
 from avst.vllm_rollout.engine import Drawing, Reply
 from avst.vllm_rollout.http import Http
@@ -134,6 +134,30 @@ def test_a_slow_server(standin: StandIn, prompt: Prompt) -> None:
     with pytest.raises(AvstError) as error:
         ask(standin, prompt, deadline_s=0.3)
     one_line(error, f"vLLM server {standin.url}/v1/completions did not answer within 0.3 s")
+
+
+def test_a_server_that_never_ends_its_answer(standin: StandIn) -> None:
+    """It is never silent for long, so no time-out of a socket ends it."""
+    standin.pause_s = 0.05
+    standin.fault = lambda path, answer: (200, json.dumps("slow" * 20))  # four seconds
+    with pytest.raises(AvstError) as error:
+        Http(standin.url, 0.3).get("/v1/models")
+    one_line(error, f"vLLM server {standin.url}/v1/models did not answer within 0.3 s")
+
+
+def test_an_answer_that_breaks_off(standin: StandIn) -> None:
+    standin.missing = 1
+    with pytest.raises(AvstError) as error:
+        Http(standin.url, 5.0).get("/v1/models")
+    one_line(error, "/v1/models cannot be reached: IncompleteRead(")
+
+
+def test_an_endless_answer(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "MOST_BYTES", 1 << 20)
+    standin.fault = lambda path, answer: (200, json.dumps("much" * (1 << 19)))
+    with pytest.raises(AvstError) as error:
+        Http(standin.url, 5.0).get("/v1/models")
+    one_line(error, "/v1/models answered more than 1 MiB")
 
 
 def test_no_server(standin: StandIn) -> None:
