@@ -36,7 +36,7 @@ class Reference:
         self.loaded: list[tuple[nn.Parameter, Tensor]] = []
         if not adapters or (engine and not new_adapters):
             self.model = copy_of(policy).requires_grad_(False)
-            if engine:  # what is found on a disk is found by some processes, and the others would call the tower alone
+            if engine:  # features are found by a tower's whole weights, which this copy has not
                 unwrapped(self.model).feature_store = None
         elif not new_adapters:
             self.loaded = [(p, p.detach().clone()) for p in policy.parameters() if p.requires_grad]

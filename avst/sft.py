@@ -79,8 +79,9 @@ class SFTTrainer(RowTrainer):
         )
         if self.engine and getattr(unwrapped(self.model), "feature_store", None) is not None:
             raise AvstError(
-                f"model.feature_cache: not for avst sft under {self.engine}, where every process must call the towers "
-                "as often: leave it out, or use recipes/accelerate/zero2.yaml"
+                f"model.feature_cache: not for avst sft under {self.engine}: features are found by a tower's whole "
+                "weights, which no process has there, so it would do nothing; leave it out, or use "
+                "recipes/accelerate/zero2.yaml"
             )
 
     def get_train_dataloader(self) -> DataLoader[Any]:

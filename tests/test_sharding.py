@@ -69,11 +69,11 @@ def test_engines_are_recognised() -> None:
 def test_supervised_training_takes_no_features_from_a_disk(
     tiny_folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that finds a clip's features there would leave the others alone in the tower's collectives."""
+    """It would find none: features are found by the whole weights of a tower, which no process has there."""
     monkeypatch.setattr("avst.row_trainer.sharded", lambda accelerator: "ZeRO-3")
     folder = tiny_folders["qwen2_5_vl"]
     model = load_grouped(folder)
     model.feature_store = FeatureStore(tmp_path / "features", 10**6)
     args = TrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
-    with pytest.raises(AvstError, match=r"model\.feature_cache: not for avst sft under ZeRO-3"):
+    with pytest.raises(AvstError, match=r"model\.feature_cache: not for avst sft under ZeRO-3: .* do nothing"):
         SFTTrainer(model, args, [], make_builder(folder))

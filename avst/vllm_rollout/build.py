@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from functools import partial
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 from avst.errors import AvstError
 from avst.models.families import unwrapped
 from avst.rollout import Sampling
+from avst.sharding import sharded
 from avst.vllm_rollout.colocated import Colocated
 from avst.vllm_rollout.engine import Drawing, Engine
 from avst.vllm_rollout.http import Http
 from avst.vllm_rollout.nccl import nccl_channel
 from avst.vllm_rollout.sampler import VllmSampler
 from avst.vllm_rollout.server import Server
+
+logger = logging.getLogger(__name__)
 
 # tokens of one forward pass: a clip must fit, and vLLM reckons the memory that it sets aside by it
 MOST_TOKENS = 16384
@@ -29,12 +33,23 @@ def vllm_sampler(
     policy: the model that is trained;  accelerator: accelerate's;  deadline_s: what a request may take.
     Raises AvstError where the server is not there, or vLLM not installed.
     """
+    _warn_of_unused_features(policy, accelerator)
     engine: Engine = (
         _server(args, accelerator, deadline_s) if args.vllm_mode == "server" else _colocated(args, policy, accelerator)
     )
     drawing = Drawing(args.num_generations, sampling, tuple(end_ids))
     vocabulary = unwrapped(policy).get_input_embeddings().num_embeddings
     return VllmSampler(engine, drawing, vocabulary, accelerator)
+
+
+def _warn_of_unused_features(policy: Any, accelerator: Any) -> None:
+    """Without vLLM the whole weights are there while answers are drawn, and a prompt keeps what is found then."""
+    if getattr(unwrapped(policy), "feature_store", None) is not None and (by := sharded(accelerator)):
+        logger.warning(
+            "model.feature_cache is of no use under %s with use_vllm: features are found by a tower's whole weights, "
+            "which no process has there when it trains",
+            by,
+        )
 
 
 def _server(args: Any, accelerator: Any, deadline_s: float) -> Server:

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from avst.errors import AvstError
+from avst.models.feature_store import FeatureStore
 from avst.rollout import Sampling
 from avst.types import Prompt
 from avst.vllm_rollout import build, http
@@ -226,6 +227,31 @@ def test_no_vllm_in_this_process() -> None:
     with pytest.raises(AvstError) as error:
         build.vllm_sampler(SimpleNamespace(vllm_mode="colocate"), None, ALONE, Sampling(), [2], 1.0)
     one_line(error, "use_vllm=True needs vLLM in this environment")
+
+
+@pytest.mark.parametrize(("stage", "warned"), [(3, True), (2, False)])
+def test_features_that_no_process_can_find(
+    standin: StandIn, tiny_folders: dict[str, Path], tmp_path: Path, caplog: Any, stage: int, warned: bool
+) -> None:
+    """Under ZeRO-3 the towers' weights are whole on no process, and with vLLM the twin that has them draws nothing."""
+    model = load_grouped(tiny_folders["qwen2_5_vl"])
+    args = SimpleNamespace(
+        vllm_mode="server",
+        vllm_server_base_url=standin.url,
+        vllm_group_port=51216,
+        vllm_server_timeout=5.0,
+        vllm_importance_sampling_correction=False,
+        num_generations=2,
+    )
+    state = SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=stage))
+    processes = SimpleNamespace(state=state, device=torch.device("cpu"))
+    build.vllm_sampler(args, model, processes, Sampling(), [2], 5.0)
+    assert not caplog.messages, "nothing was asked for"
+    model.feature_store = FeatureStore(tmp_path / "features", 10**6)
+    build.vllm_sampler(args, model, processes, Sampling(), [2], 5.0)
+    assert [text.startswith("model.feature_cache is of no use under ZeRO-3") for text in caplog.messages] == (
+        [True] * warned
+    )
 
 
 def test_a_colocated_answer_without_log_probs_is_seen() -> None:
