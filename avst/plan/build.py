@@ -86,7 +86,7 @@ class Plan:
         return {
             "estimate": "no figure here was measured on a GPU (docs/scaling.md)",
             "recipe": self.recipe,
-            "machines": {**asdict(self.machines), "cards": self.machines.cards},
+            "machines": {**asdict(self.machines), "hosts": self.machines.hosts},
             "engine": self.engine,
             "model": self.shape.as_json(),
             "work": asdict(self.work),

@@ -85,23 +85,26 @@ ALIASES |= {"6000Ada": "RTX6000Ada", "V100-32": "V100", "A100-40GB": "A100-40", 
 
 @dataclass(frozen=True)
 class Machines:
-    """hosts of per_host cards each;  network_gb_s: of a host, one direction, to the others;  cores: of a host.
+    """cards on hosts of per_host each, the last host perhaps with places left;  network_gb_s: of a host, one direction,
+    to the others;  cores: of a host.
 
     Example: parse_machines("2x8xH100", CARDS) has 16 cards on 2 hosts.
     """
 
     name: str
     card: Card
-    hosts: int
+    cards: int
     per_host: int
     network_gb_s: float = 12.5  # 100 Gbit/s
     cores: int = 32
 
     @property
-    def cards(self) -> int:
-        return self.hosts * self.per_host
+    def hosts(self) -> int:
+        return -(-self.cards // self.per_host)
 
     def __str__(self) -> str:
+        if self.cards % self.per_host:
+            return f"{self.cards}x{self.name} on {self.hosts} hosts"
         return f"{self.hosts}x{self.per_host}x{self.name}" if self.hosts > 1 else f"{self.per_host}x{self.name}"
 
     @property
@@ -110,9 +113,8 @@ class Machines:
         return self.per_host if self.cards > 1 else ALONE
 
     def of(self, cards: int) -> Machines:
-        """So many cards on hosts like these; the last host may have places left."""
-        per_host = min(cards, self.places)
-        return replace(self, hosts=-(-cards // per_host), per_host=per_host)
+        """So many cards on hosts like these."""
+        return replace(self, cards=cards, per_host=min(cards, self.places))
 
 
 def parse_machines(text: str, cards: dict[str, Card], **more: Any) -> Machines:
@@ -124,7 +126,7 @@ def parse_machines(text: str, cards: dict[str, Card], **more: Any) -> Machines:
     if not (1 <= hosts <= 4096 and 1 <= per_host <= 64):
         raise AvstError(f"--gpus {text}: hosts go from 1 to 4,096, the cards of a host from 1 to 64")
     name = find_card(match[3], cards)
-    return Machines(name, cards[name], hosts, per_host, **more)
+    return Machines(name, cards[name], hosts * per_host, per_host, **more)
 
 
 def find_card(asked: str, cards: dict[str, Card]) -> str:

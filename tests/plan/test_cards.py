@@ -60,6 +60,17 @@ def test_hosts_of_more_cards() -> None:
     ]
 
 
+def test_the_last_host_may_have_places_left() -> None:
+    """Eight cards on hosts of six stand on two hosts and are eight, sixteen stand on three."""
+    six = parse_machines("6xA6000", CARDS)
+    assert [(some.cards, some.hosts, some.per_host) for some in (six.of(4), six.of(8), six.of(16))] == [
+        (4, 1, 4),
+        (8, 2, 6),
+        (16, 3, 6),
+    ]
+    assert (str(six.of(8)), str(six.of(12))) == ("8xA6000 on 2 hosts", "2x6xA6000")
+
+
 def test_a_card_of_ones_own(tmp_path: Path) -> None:
     file = tmp_path / "cards.yaml"
     file.write_text("mine:\n  memory_gib: 16\n  tflops: 50\n  bandwidth_gb_s: 400\n  matmul_share: 0.5\n")

@@ -53,6 +53,16 @@ def test_the_same_batch_goes_round_until_cards_stand_idle(recipe, shape: Shape) 
     assert rows[1].same.hours == pytest.approx(200 * one.step / 3600)
 
 
+def test_hosts_whose_cards_are_no_power_of_two(recipe, shape: Shape) -> None:
+    """A row of eight cards is reckoned for eight, though they stand on two hosts of six."""
+    rows = {row.cards: row for row in table(recipe, shape, work(recipe, shape), 3200, parse_machines("6xH200", CARDS))}
+    machines = parse_machines("6xH200", CARDS).of(8)
+    step = seconds(shape, work(recipe, shape), machines).step
+    assert rows[8].hosts == 2
+    assert rows[8].grows.questions_an_hour == pytest.approx(8 * 4 / step * 3600)
+    assert rows[8].grows.updates == 3200 // (8 * 4)
+
+
 def test_a_growing_batch_runs_out_of_questions(recipe, shape: Shape) -> None:
     rows = {row.cards: row for row in table(recipe, shape, work(recipe, shape), 3200, parse_machines("4xH200", CARDS))}
     assert rows[4].grows.updates == 200

@@ -111,7 +111,7 @@ def test_communication_by_hand(tiny_folders: dict[str, Path]) -> None:
     model, _, _ = load(tiny_folders["qwen2_5_vl"], dtype="float32")
     _, told = prompt_of(tiny_folders["qwen2_5_vl"], model.config)
     shape = shape_of(model)
-    near, far = Machines("c", CARD, 1, 4), Machines("c", CARD, 2, 4, network_gb_s=10.0)
+    near, far = Machines("c", CARD, 4, 4), Machines("c", CARD, 8, 4, network_gb_s=10.0)
     assert ring(1e9, near) == pytest.approx(0.75 * 1e9 / 100e9 + 2 * LATENCY_S / 4)
     assert ring(1e9, far) == pytest.approx(7 / 8 * 1e9 / 10e9 + 3 * LATENCY_S)
     size = 4 * shape.trainable
