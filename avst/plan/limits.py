@@ -67,8 +67,9 @@ def table(
         some = machines.of(cards)
         one = with_engine(work, cards)
         busy = min(cards, a_step)
-        mine = max(1, a_step // busy)  # questions of a card: in smaller micro-batches before any card stands idle
-        accumulated = replace(one, prompts=min(work.prompts, mine), micro_batches=max(1, mine // work.prompts))
+        mine = -(-a_step // busy)  # questions of the card that has most, for which the others wait
+        rounds = -(-mine // work.prompts)  # of smaller micro-batches before any card stands idle
+        accumulated = replace(one, prompts=-(-mine // rounds), micro_batches=rounds)
         idle = cards - busy
         rows.append(
             Row(

@@ -63,6 +63,25 @@ def test_hosts_whose_cards_are_no_power_of_two(recipe, shape: Shape) -> None:
     assert rows[8].grows.updates == 3200 // (8 * 4)
 
 
+@pytest.mark.parametrize(
+    ("prompts", "accumulated", "cards", "most"),
+    [(1, 4, 8, (1, 2)), (1, 2, 4, (1, 2)), (2, 3, 4, (2, 3)), (4, 3, 8, (3, 2))],
+    ids=["12 on 8", "6 on 4", "18 on 4", "36 on 8"],
+)
+def test_the_card_with_most_questions_is_waited_for(
+    recipe, shape: Shape, prompts: int, accumulated: int, cards: int, most: tuple[int, int]
+) -> None:
+    """Three cards' batch on other numbers of cards: what one has more than others is computed, not only counted.
+
+    most: prompts a micro-batch and micro-batches of the card that has most.
+    """
+    asked = replace(work(recipe, shape), prompts=prompts, micro_batches=accumulated)
+    rows = {row.cards: row for row in table(recipe, shape, asked, 3200, parse_machines("3xH200", CARDS))}
+    slowest = replace(asked, prompts=most[0], micro_batches=most[1])
+    step = seconds(shape, slowest, parse_machines("3xH200", CARDS).of(cards)).step
+    assert rows[cards].same.questions_an_hour == pytest.approx(3 * prompts * accumulated / step * 3600)
+
+
 def test_a_growing_batch_runs_out_of_questions(recipe, shape: Shape) -> None:
     rows = {row.cards: row for row in table(recipe, shape, work(recipe, shape), 3200, parse_machines("4xH200", CARDS))}
     assert rows[4].grows.updates == 200
