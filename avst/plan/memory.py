@@ -22,7 +22,7 @@ SAMPLING_COPIES = 4  # of the rollout's logits in float32
 class Memory:
     """All of it stands at once but the phases: the rollout (cache, scratch) and the update (gradients, activations).
 
-    weights: of policy and adapters;  gathered: what ZeRO-3 and FSDP put together for a rollout;  buffers: of the
+    weights: of policy and adapters;  gathered: the twin of whole weights that ZeRO-3 and FSDP2 draw answers with, beside their shares;  buffers: of the
     engine;  features: of frozen towers, kept on the prompts;  cache: keys and values of the prompts once and of their
     answers;  scratch: the prefill's layer, the sampler's logits;  logits: pieces of the head;  own: CUDA's.
     """
@@ -79,7 +79,7 @@ def memory(shape: Shape, work: Work, cards: int = 1, cpu: bool = False) -> Memor
     deepspeed, sharded = work.engine in ("zero2", "zero3"), work.engine in ("zero3", "fsdp2")
     if deepspeed and not shape.four_bit:
         shape = replace(shape, itemsize=work.width)  # its model is narrow, with wide copies of what trains
-    weights, whole = _weights(shape, work, deepspeed)
+    weights, unshared, whole = _weights(shape, work, deepspeed)
     share = cards if sharded else 1
     trained_width = _trained_width(shape, work, deepspeed)
     gradients = shape.trainable * trained_width
@@ -95,12 +95,12 @@ def memory(shape: Shape, work: Work, cards: int = 1, cpu: bool = False) -> Memor
             patches_and_sound += tokens
     second = work.beta and not shape.lora
     return Memory(
-        weights=weights // share,
-        reference=whole // share if second else 0,
+        weights=weights // share + unshared,
+        reference=shape.parameters * shape.itemsize // share if second else 0,
         optimizer=optimizer // (cards if deepspeed or sharded else 1),
         buffers=buffers,
         features=patches_and_sound * shape.D * work.width * work.asked,
-        gathered=whole - whole // share,
+        gathered=whole if sharded else 0,  # the shares stay beside it
         cache=cache_bytes(shape, work),
         scratch=_scratch(shape, work),
         gradients=gradients // (cards if deepspeed or sharded else 1),
@@ -111,20 +111,21 @@ def memory(shape: Shape, work: Work, cards: int = 1, cpu: bool = False) -> Memor
     )
 
 
-def _weights(shape: Shape, work: Work, deepspeed: bool) -> tuple[int, int]:
-    """(weights and adapters as they are kept, the weights as a forward pass uses them)."""
+def _weights(shape: Shape, work: Work, deepspeed: bool) -> tuple[int, int, int]:
+    """(weights and adapters as they are kept, those that an engine cannot shard, all as a rollout's twin has them)."""
     size = shape.itemsize
-    whole = shape.parameters * size
-    if shape.four_bit:
-        quantised = shape.weights * shape.layers
-        whole -= round(quantised * (size - NF4))
+    quantised = shape.weights * shape.layers if shape.four_bit else 0
+    four_bits, others = round(quantised * NF4), shape.parameters - quantised
+    if work.engine == "fsdp2":  # accelerate widens what trains, and leaves four bits to every card
+        trained = sum(shape.trained.values())
+        shared = trained * 4 + (others - trained) * size + shape.lora * activations.LORA_WIDTH
+        return shared, four_bits, four_bits + (others + shape.lora) * work.width
+    whole = four_bits + others * size
     adapters = shape.lora * (size if deepspeed else activations.LORA_WIDTH)
     copies = 0
     if work.autocast and shape.itemsize > work.width and not deepspeed and not shape.lora:
         copies = shape.weights * shape.layers * work.width  # autocast keeps what it narrowed for the whole pass
-    if work.engine == "fsdp2":
-        return shape.parameters * 4, shape.parameters * work.width  # accelerate widens what trains
-    return whole + adapters + copies, whole
+    return whole + adapters + copies, 0, whole + adapters
 
 
 def _trained_width(shape: Shape, work: Work, deepspeed: bool) -> int:

@@ -80,6 +80,39 @@ def test_weights_gradients_and_optimizer_are_the_tensors(tiny_folders: dict[str,
     assert found.reference == (0 if rank else frozen)
 
 
+@pytest.mark.parametrize("engine", ["zero3", "fsdp2"])
+@pytest.mark.parametrize("rank", [0, 4])
+def test_shares_and_the_whole_weights_beside_them(tiny_folders: dict[str, Path], engine: str, rank: int) -> None:
+    """Of four cards. DeepSpeed narrows all, adapters too; accelerate's FSDP2 widens what has a gradient and no more,
+    and computes with all of it narrow (avst.sharding.computed_in)."""
+    folder = tiny_folders["qwen2_5_omni"]
+    model, _, _ = load(folder, dtype="bfloat16", freeze=["vision", "connector"])
+    _, told = prompt_of(folder, model.config)
+    shape = shape_of(model, LoraRecipe(r=rank) if rank else None)
+    reference = size_of(model.parameters())
+    if rank:
+        model = get_peft_model(model, lora_config(model, rank))
+    narrow = 2 * sum(p.numel() for p in model.parameters())
+    for p in model.parameters():
+        p.data = p.data.to(torch.float32 if p.requires_grad and engine == "fsdp2" else torch.bfloat16)
+    found = memory(shape, work_for(told, shape, width=2, autocast=True, engine=engine), 4)
+    assert found.weights == size_of(model.parameters()) // 4
+    assert found.gathered == narrow
+    assert found.reference == (0 if rank else reference // 4)
+
+
+def test_four_bits_under_fsdp2_by_hand(tiny_folders: dict[str, Path]) -> None:
+    """accelerate leaves them out of the shards: a nibble a weight and a float32 scale for 64, whole on every card."""
+    model, _, _ = load(tiny_folders["qwen2_5_vl"], dtype="bfloat16")
+    _, told = prompt_of(tiny_folders["qwen2_5_vl"], model.config)
+    shape = shape_of(model, LoraRecipe(r=4, quantize_4bit=True))
+    found = memory(shape, work_for(told, shape, width=2, autocast=True, engine="fsdp2"), 4)
+    language = sum(p.numel() for p in model.model.language_model.layers.parameters() if p.dim() == 2)
+    rest = sum(p.numel() for p in model.parameters()) - language
+    assert found.weights == language * 9 // 16 + (2 * rest + 4 * shape.lora) // 4
+    assert found.gathered == language * 9 // 16 + 2 * (rest + shape.lora)
+
+
 def test_features_of_frozen_towers_are_the_tensors(tiny_folders: dict[str, Path]) -> None:
     folder = tiny_folders["qwen2_5_omni"]
     model, _, _ = load(folder, dtype="float32", freeze=["vision", "audio", "connector"])
