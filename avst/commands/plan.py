@@ -12,8 +12,7 @@ from typing import Any
 from avst.commands.recipe_arguments import add_recipe, add_start
 from avst.config import Recipe, load_recipe
 from avst.errors import AvstError
-
-DEFAULT_CLIP = (1280, 720, 40.0)  # width, height, seconds where neither videos nor options say
+from avst.plan.choices import ENGINES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prices", type=Path, metavar="FILE", help="YAML: prices of cards' hours by name, kwh, currency"
     )
     add("--json", nargs="?", const="-", metavar="FILE", help="all figures as JSON, on the screen or in a file")
-
-
-ENGINES = ("none", "ddp", "zero2", "zero3", "fsdp2")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ from avst import assemble
 from avst.config import Recipe
 from avst.models.families import family_of
 from avst.plan.build import Asked
+from avst.plan.choices import DEFAULT_CLIP
 from avst.plan.tokens import (
     HOP,
     TYPICAL,
@@ -64,8 +65,6 @@ def mean_of(shapes: list[PromptShape]) -> PromptShape:
 
 
 def _given(options: Any) -> ClipShape:
-    from avst.commands.plan import DEFAULT_CLIP
-
     width, height, seconds = options.clip or DEFAULT_CLIP
     return ClipShape(width, height, seconds, seconds, seconds)
 

@@ -10,12 +10,13 @@ from avst.config import Recipe
 from avst.errors import AvstError
 from avst.nearest import did_you_mean
 from avst.plan.cards import Machines, same_card
+from avst.plan.choices import Engine
 from avst.plan.limits import Row, table
 from avst.plan.memory import Memory, memory
 from avst.plan.seconds import Seconds, seconds
 from avst.plan.shape import Shape
 from avst.plan.tokens import PromptShape
-from avst.plan.work import Engine, Work, updates_of
+from avst.plan.work import Work, updates_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from avst.config import Recipe
+from avst.plan.choices import Engine
 from avst.plan.tokens import PromptShape
 
-Engine = Literal["none", "ddp", "zero2", "zero3", "fsdp2"]
-ENGINES: tuple[Engine, ...] = ("none", "ddp", "zero2", "zero3", "fsdp2")
 EULER = 0.5772
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from avst import cli
 from tests.conftest import ROOT
+from tests.test_architecture import LIBRARY, imports, parsed
 
 VL, LORA = str(ROOT / "recipes" / "avst_zero_vl_7b.yaml"), str(ROOT / "recipes" / "avst_zero_vl_7b_lora.yaml")
 
@@ -83,6 +84,16 @@ def test_mistakes_are_one_line(words: list[str], said: str, capsys: pytest.Captu
     error = capsys.readouterr().err
     assert said in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_a_plan_knows_no_command() -> None:
+    """Imports inside functions count too; and what the command imports at once is without torch."""
+    plan = [path for path in LIBRARY if path.parent.name == "plan" and path.parent.parent.name == "avst"]
+    found = {path.name: [n for n in imports(parsed(path)) if n.startswith("avst.commands")] for path in plan}
+    assert {name: names for name, names in found.items() if names} == {}
+    assert [
+        n for n in imports(parsed(ROOT / "avst/plan/choices.py")) if not n.startswith(("typing", "__future__"))
+    ] == []
 
 
 def test_the_tab_key_knows_cards() -> None:
