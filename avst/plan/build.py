@@ -60,7 +60,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        return self.memory.total <= self.machines.card.memory_gib * 2**30
+        return self.memory.total <= self.machines.card.room
 
     @property
     def questions_an_hour(self) -> float:
@@ -126,7 +126,7 @@ def make_plan(
         shape=shape,
         work=work,
         asked=asked,
-        memory=memory(shape, work, machines.cards, cpu),
+        memory=memory(shape, work, machines.cards, cpu, machines.card.room),
         seconds=seconds(shape, work, machines),
         updates=updates,
         prices=prices or Prices(),

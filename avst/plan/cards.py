@@ -55,6 +55,11 @@ class Card:
         return self.bandwidth_gb_s * 1e9 * self.read_share
 
     @property
+    def room(self) -> float:
+        """Bytes of memory."""
+        return self.memory_gib * 2**30
+
+    @property
     def bytes(self) -> float:
         """Bytes a second that reading and writing memory reaches."""
         return self.bandwidth_gb_s * 1e9 * self.memory_share

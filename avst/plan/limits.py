@@ -75,7 +75,7 @@ def table(
             Row(
                 cards,
                 some.hosts,
-                memory(shape, one, cards, cpu).total,
+                memory(shape, one, cards, cpu, machines.card.room).total,
                 _point(recipe, shape, accumulated, questions, some, cpu, best, "same", idle, a_step),
                 _point(recipe, shape, one, questions, some, cpu, best, "grows", 0, a_step),
             )
@@ -102,8 +102,8 @@ def _point(
     idle: int,
     a_step: int,
 ) -> Point:
-    need = memory(shape, work, machines.cards, cpu)
-    room = machines.card.memory_gib * 2**30
+    room = machines.card.room
+    need = memory(shape, work, machines.cards, cpu, room)
     asked = a_step if mode == "same" else work.asked * machines.cards
     if need.total > room:
         return Point(None, None, None, None, f"does not fit: {need.largest}")

@@ -22,9 +22,10 @@ SAMPLING_COPIES = 4  # of the rollout's logits in float32
 class Memory:
     """All of it stands at once but the phases: the rollout (cache, scratch) and the update (gradients, activations).
 
-    weights: of policy and adapters;  gathered: the twin of whole weights that ZeRO-3 and FSDP2 draw answers with, beside their shares;  buffers: of the
-    engine;  features: of frozen towers, kept on the prompts;  cache: keys and values of the prompts once and of their
-    answers;  scratch: the prefill's layer, the sampler's logits;  logits: pieces of the head;  own: CUDA's.
+    weights: of policy and adapters;  gathered: the twin of whole weights that ZeRO-3 and FSDP2 draw answers with, beside
+    their shares;  buffers: of the engine;  features: of frozen towers, kept on the prompts;  cache: keys and values of
+    the prompts once and of their answers;  scratch: the prefill's layer, the sampler's logits;  logits: pieces of the
+    head;  own: CUDA's;  vllm: what a colocated one sets aside of the card, all of the run unless it sleeps in the update.
     """
 
     weights: int
@@ -40,6 +41,8 @@ class Memory:
     logits: int
     accumulates: bool
     own: int
+    vllm: int = 0
+    vllm_sleeps: bool = False
 
     @property
     def standing(self) -> int:
@@ -47,13 +50,14 @@ class Memory:
 
     @property
     def rollout(self) -> int:
-        return self.gathered + self.cache + self.scratch
+        return self.gathered + self.cache + self.scratch + self.vllm
 
     @property
     def update(self) -> int:
         """Gradients grow while activations go; from an earlier micro-batch they are there from the start."""
         kept = self.activations + self.logits
-        return kept + self.gradients if self.accumulates else max(kept, self.gradients)
+        kept = kept + self.gradients if self.accumulates else max(kept, self.gradients)
+        return kept + (0 if self.vllm_sleeps else self.vllm)
 
     @property
     def tensors(self) -> int:
@@ -61,12 +65,15 @@ class Memory:
 
     @property
     def total(self) -> int:
-        return round(self.tensors * (1 + FRAGMENTS if self.own else 1)) + self.own
+        aside = 0 if self.vllm_sleeps and self.update >= self.rollout else self.vllm  # its fragments are in its share
+        return round((self.tensors - aside) * (1 + FRAGMENTS if self.own else 1)) + aside + self.own
 
     @property
     def largest(self) -> str:
         """The part to make smaller first, of those that stand at the peak."""
         phase = ("gradients", "activations", "logits") if self.update >= self.rollout else ("gathered", "cache")
+        if self.rollout > self.update or not self.vllm_sleeps:
+            phase = (*phase, "vllm")
         return max(("weights", "reference", "optimizer", "features", *phase), key=lambda name: getattr(self, name))
 
     def as_json(self) -> dict[str, Any]:
@@ -74,8 +81,8 @@ class Memory:
         return {**asdict(self), **more}
 
 
-def memory(shape: Shape, work: Work, cards: int = 1, cpu: bool = False) -> Memory:
-    """cpu: the dense mask and the small logits' pieces of a CPU, and no context of CUDA."""
+def memory(shape: Shape, work: Work, cards: int = 1, cpu: bool = False, room: float = 0.0) -> Memory:
+    """room: bytes of a card, of which a colocated vLLM takes its share;  cpu: the dense mask and the small logits' pieces of a CPU, and no context of CUDA."""
     deepspeed, sharded = work.engine in ("zero2", "zero3"), work.engine in ("zero3", "fsdp2")
     if deepspeed and not shape.four_bit:
         shape = replace(shape, itemsize=work.width)  # its model is narrow, with wide copies of what trains
@@ -101,13 +108,15 @@ def memory(shape: Shape, work: Work, cards: int = 1, cpu: bool = False) -> Memor
         buffers=buffers,
         features=patches_and_sound * shape.D * work.width * work.asked,
         gathered=whole if sharded else 0,  # the shares stay beside it
-        cache=cache_bytes(shape, work),
-        scratch=_scratch(shape, work),
+        cache=0 if work.vllm else cache_bytes(shape, work),
+        scratch=0 if work.vllm else _scratch(shape, work),
         gradients=gradients // (cards if deepspeed or sharded else 1),
         activations=round(activations.language(shape, work, cpu) + activations.towers(shape, work)),
         logits=round(activations.head(shape, work, activations.LOGITS_CPU if cpu else activations.LOGITS_GPU)),
         accumulates=work.micro_batches > 1 or buffers > 0,
         own=0 if cpu else CONTEXT,
+        vllm=round(work.vllm_share * room),
+        vllm_sleeps=work.vllm_sleeps,
     )
 
 

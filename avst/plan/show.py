@@ -20,6 +20,7 @@ PARTS = (
     ("gathered", "weights put together", "rollout"),
     ("cache", "keys and values", "rollout"),
     ("scratch", "prefill, sampling", "rollout"),
+    ("vllm", "the colocated vLLM", "all of the run"),
     ("gradients", "gradients", "update"),
     ("activations", "activations", "update"),
     ("logits", "logits, by pieces", "update"),
@@ -83,7 +84,8 @@ def _memory(plan: Plan) -> Table:
     table = _new(f"memory of a card, of {_gb(plan.machines.card.memory_gib * 2**30)}", "part", "GB", "while")
     for name, words, when in PARTS:
         if size := getattr(plan.memory, name):
-            table.add_row(words, f"{size / 1e9:.2f}", when)
+            asleep = name == "vllm" and plan.memory.vllm_sleeps
+            table.add_row(words, f"{size / 1e9:.2f}", "rollout" if asleep else when)
     need, phase = plan.memory, "update" if plan.memory.update >= plan.memory.rollout else "rollout"
     fits = "fits" if plan.fits else f"DOES NOT FIT: {need.largest} first"
     extra = ", with 5 % of fragments and CUDA's own 1.07" if need.own else ""
@@ -143,6 +145,14 @@ def footnotes(plan: Plan) -> list[str]:
         f"Hosts of {plan.machines.places} cards, joined at {plan.machines.network_gb_s * 8:g} Gbit/s "
         "a host. Efficiency: questions an hour and card, against the fewest cards that hold it.",
     ]
+    if plan.work.vllm:
+        beside = (
+            "its share of the card is counted" if plan.work.vllm == "colocate" else "its server's cards are not counted"
+        )
+        lines.append(
+            f"Rollouts by vLLM are not in the plan: {beside}, but seconds, hours and money are those of a run whose answers "
+            "avst itself draws."
+        )
     if not plan.machines.card.bfloat16 and plan.work.width == 2:
         lines.append(f"{plan.machines.name} has no bfloat16: the figures are those of float16.")
     return lines

@@ -19,6 +19,8 @@ class Work:
     prompt, largest: a prompt on average, and the one that memory must hold;  answer: tokens of an answer on average;
     longest: that an answer may take (max_completion_length);  width: bytes of a number in matrix products;
     autocast: whether it is autocast that narrows them;  max_rows: answers decoded together, None for all.
+    vllm: "colocate", "server", or "" where avst itself draws the answers;  vllm_share: of a card's memory that a
+    colocated one takes;  vllm_sleeps: it gives that back for the update.
     """
 
     G: int
@@ -37,6 +39,9 @@ class Work:
     max_rows: int | None
     engine: Engine
     workers: int
+    vllm: str = ""
+    vllm_share: float = 0.0
+    vllm_sleeps: bool = False
 
     @property
     def asked(self) -> int:
@@ -80,6 +85,7 @@ def work_of(
     """itemsize: bytes of a weight;  answer: None for max_completion_length, the most."""
     said = recipe.grpo
     generations, prompts, longest = groups(recipe)
+    vllm = str(said.get("vllm_mode", "colocate")) if said.get("use_vllm", False) else ""
     narrow = bool(said.get("bf16", not said.get("fp16", False)) or said.get("fp16", False))
     return Work(
         G=generations,
@@ -98,6 +104,9 @@ def work_of(
         max_rows=recipe.rollout.max_rows,
         engine=engine,
         workers=int(said.get("dataloader_num_workers", 0 if recipe.data.keep_in_memory else 2)),
+        vllm=vllm,
+        vllm_share=float(said.get("vllm_gpu_memory_utilization", 0.3)) if vllm == "colocate" else 0.0,
+        vllm_sleeps=bool(said.get("vllm_enable_sleep_mode", False)),
     )
 
 

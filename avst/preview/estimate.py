@@ -49,7 +49,7 @@ def estimate(recipe: Recipe, model: Any, prompts: Sequence[PromptShape], card: C
     shape = shape_of(model, recipe.model.lora)
     work = work_of(recipe, shape.itemsize, max(prompts, key=lambda prompt: prompt.total))
     machine = Machines("this machine", card, 1, 1)
-    need = memory(shape, work, cpu=not card.asynchronous)
+    need = memory(shape, work, cpu=not card.asynchronous, room=card.room)
     return Estimate(shape, work, need, seconds(shape, work, machine), card)
 
 

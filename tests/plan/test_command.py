@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,14 @@ def test_json_on_the_screen_is_json_alone(capsys: pytest.CaptureFixture[str]) ->
     assert plan["updates"] is plan["hours"] is plan["money"] is None
     assert plan["work"]["answer"] == 150
     assert plan["clips"] == "clips of 640x360 px and 20 s, as asked"
+
+
+def test_a_colocated_vllm_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """0.3 of a card's 48 GiB, TRL's default: 15.46 GB."""
+    assert cli.main(["plan", LORA, "--gpus", "A6000", "grpo.use_vllm=true"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"the colocated vLLM +15\.46 +all of the run", shown)
+    assert "Rollouts by vLLM are not in the plan: its share of the card is counted" in shown
 
 
 def test_what_does_not_fit_has_a_status(capsys: pytest.CaptureFixture[str]) -> None:

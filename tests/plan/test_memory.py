@@ -113,6 +113,25 @@ def test_four_bits_under_fsdp2_by_hand(tiny_folders: dict[str, Path]) -> None:
     assert found.gathered == language * 9 // 16 + 2 * (rest + shape.lora)
 
 
+def test_a_vllm_takes_its_share_of_the_card(tiny_folders: dict[str, Path]) -> None:
+    """Beside everything unless it sleeps; on a server nothing; and no cache of avst's own in any case."""
+    model, _, _ = load(tiny_folders["qwen2_5_vl"], dtype="float32")
+    _, told = prompt_of(tiny_folders["qwen2_5_vl"], model.config)
+    shape, room, share = shape_of(model), 1e12, 300_000_000_000
+    own = memory(shape, work_for(told, shape), room=room)
+    awake = memory(shape, work_for(told, shape, vllm="colocate", vllm_share=0.3), room=room)
+    asleep = memory(shape, work_for(told, shape, vllm="colocate", vllm_share=0.3, vllm_sleeps=True), room=room)
+    server = memory(shape, work_for(told, shape, vllm="server"), room=room)
+    assert own.cache > 0
+    assert (own.vllm, server.vllm, awake.vllm) == (0, 0, share)
+    assert server.rollout == awake.cache == server.cache == 0
+    assert awake.update == own.update + share
+    assert asleep.update == own.update
+    assert awake.total == server.total + share
+    assert asleep.total == round(server.standing * 1.05) + share + server.own
+    assert (awake.largest, asleep.largest, server.largest != "vllm") == ("vllm", "vllm", True)
+
+
 def test_features_of_frozen_towers_are_the_tensors(tiny_folders: dict[str, Path]) -> None:
     folder = tiny_folders["qwen2_5_omni"]
     model, _, _ = load(folder, dtype="float32", freeze=["vision", "audio", "connector"])
