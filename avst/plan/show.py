@@ -150,8 +150,8 @@ def footnotes(plan: Plan) -> list[str]:
             "its share of the card is counted" if plan.work.vllm == "colocate" else "its server's cards are not counted"
         )
         lines.append(
-            f"Rollouts by vLLM are not in the plan: {beside}, but seconds, hours and money are those of a run whose answers "
-            "avst itself draws."
+            f"Rollouts by vLLM are not in the plan: {beside}, but seconds, hours and money "
+            "are those of a run whose answers avst itself draws."
         )
     if not plan.machines.card.bfloat16 and plan.work.width == 2:
         lines.append(f"{plan.machines.name} has no bfloat16: the figures are those of float16.")
