@@ -22,10 +22,11 @@ SAMPLING_COPIES = 4  # of the rollout's logits in float32
 class Memory:
     """All of it stands at once but the phases: the rollout (cache, scratch) and the update (gradients, activations).
 
-    weights: of policy and adapters;  gathered: the twin of whole weights that ZeRO-3 and FSDP2 draw answers with, beside
-    their shares;  buffers: of the engine;  features: of frozen towers, kept on the prompts;  cache: keys and values of
+    weights: of policy and adapters;  gathered: the twin of whole weights that ZeRO-3 and FSDP2 draw answers with,
+    beside their shares;  buffers: of the engine;  features: of frozen towers, kept on the prompts;  cache: keys and values of
     the prompts once and of their answers;  scratch: the prefill's layer, the sampler's logits;  logits: pieces of the
-    head;  own: CUDA's;  vllm: what a colocated one sets aside of the card, all of the run unless it sleeps in the update.
+    head;  own: CUDA's;  vllm: what a colocated one sets aside of the card, unless it sleeps
+    in the update.
     """
 
     weights: int
@@ -82,7 +83,8 @@ class Memory:
 
 
 def memory(shape: Shape, work: Work, cards: int = 1, cpu: bool = False, room: float = 0.0) -> Memory:
-    """room: bytes of a card, of which a colocated vLLM takes its share;  cpu: the dense mask and the small logits' pieces of a CPU, and no context of CUDA."""
+    """room: bytes of a card, of which a colocated vLLM takes its share;
+    cpu: the dense mask and the small logits' pieces of a CPU, and no context of CUDA."""
     deepspeed, sharded = work.engine in ("zero2", "zero3"), work.engine in ("zero3", "fsdp2")
     if deepspeed and not shape.four_bit:
         shape = replace(shape, itemsize=work.width)  # its model is narrow, with wide copies of what trains
