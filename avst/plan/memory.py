@@ -23,7 +23,8 @@ class Memory:
     """All of it stands at once but the phases: the rollout (cache, scratch) and the update (gradients, activations).
 
     weights: of policy and adapters;  gathered: the twin of whole weights that ZeRO-3 and FSDP2 draw answers with,
-    beside their shares;  buffers: of the engine;  features: of frozen towers, kept on the prompts;  cache: keys and values of
+    beside their shares;  buffers: of the engine;  features: of frozen towers, kept on the prompts;
+    cache: keys and values of
     the prompts once and of their answers;  scratch: the prefill's layer, the sampler's logits;  logits: pieces of the
     head;  own: CUDA's;  vllm: what a colocated one sets aside of the card, unless it sleeps
     in the update.
