@@ -90,11 +90,15 @@ def start(*words: str, processes: int = 1) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(child: subprocess.Popen[str], words: str) -> None:
+def heard(child: subprocess.Popen[str], words: str) -> bool:
+    """Waits for a line that begins so; False where the process ends before."""
     assert child.stdout is not None
-    for line in child.stdout:
-        if line.startswith(words):
-            return
+    return any(line.startswith(words) for line in child.stdout)
+
+
+def wait_for(child: subprocess.Popen[str], words: str) -> None:
+    if heard(child, words):
+        return
     pytest.fail(f"ended before {words!r}: {child.communicate()[1][-2000:]}")
 
 
@@ -140,13 +144,15 @@ def same_end(run: Path, whole: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_wherever_it_hits(world: Path, whole: Path, processes: int) -> None:
-    """A random time after the loop has begun: in a rollout, an update, a checkpoint or a log line."""
+    """A random time after some steps of the loop have begun: in a rollout, an update, a checkpoint or a log line."""
     draw, folder = random.Random(0), world / "killed"
     words = ["train", str(world / "killed.yaml")]
     kills = 0
     while kills < 5:
         child = start(*words, processes=processes)
         wait_for(child, "step ")
+        for _ in range(processes * draw.randint(0, 3)):  # each process says it
+            heard(child, "step ")
         time.sleep(draw.uniform(0, 0.4))
         os.killpg(child.pid, signal.SIGKILL)
         if child.wait() == 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
+from ipaddress import ip_address
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -19,7 +20,6 @@ from avst.errors import AvstError
 SAID_AT_MOST = 300  # characters of a server's own words in a message
 MOST_BYTES = 1 << 28  # of an answer; a million tokens with their log-probs take about 100 MB
 PIECE = 1 << 16  # bytes of the body read at a time
-_LOCAL = ("localhost", "127.0.0.1", "0.0.0.0", "::1")  # noqa: S104 - asked for, not bound to
 
 
 class Http:
@@ -34,7 +34,7 @@ class Http:
             raise AvstError("vllm_server_base_url: no user or password in it: the address stands in messages and logs")
         self.base_url, self.deadline_s = base_url.rstrip("/"), deadline_s
         # a proxy of the environment stands between this machine and the world, not between it and itself
-        self.opener = build_opener(ProxyHandler({})) if parts.hostname in _LOCAL else build_opener()
+        self.opener = build_opener(ProxyHandler({})) if _is_here(parts.hostname) else build_opener()
 
     def get(self, path: str, deadline_s: float | None = None) -> Any:
         return self._send(Request(self.base_url + path), path, deadline_s)  # noqa: S310 - the scheme is checked above
@@ -115,3 +115,13 @@ def _words(body: bytes) -> str:
     shown = lines[-1] if lines[0].startswith("Traceback") else " ".join(lines)
     shown = "".join(letter if letter.isprintable() else " " for letter in shown)
     return shown if len(shown) <= SAID_AT_MOST else shown[: SAID_AT_MOST - 1] + "…"
+
+
+def _is_here(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified  # the latter is what TRL's option says by default

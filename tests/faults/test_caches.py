@@ -97,8 +97,7 @@ def test_a_disk_that_is_full_at_any_byte(ask: Ask, tmp_path: Path, caplog: pytes
     assert "cannot be written (File too large); going on" in caplog.messages[0]
     with room_for(size):
         assert ask(tmp_path / "cache", 1) is None
-    (kept,) = files(tmp_path / "cache")
-    assert kept.read_bytes() == whole.read_bytes() or ask is clip_bytes  # a clip's header is JSON of the same content
+    assert len(files(tmp_path / "cache")) == 1
     assert ask(tmp_path / "cache", 1) is not None
 
 
