@@ -52,8 +52,7 @@ class Server:
         mode = _field(info, ("vllm_config", "model_config", "logprobs_mode"), self.where + path)
         if mode != "processed_logprobs":
             raise AvstError(
-                f"{self.where} gives {mode}, not the log-probs at the sampling temperature: start it by {LAUNCH}, or "
-                "set vllm_importance_sampling_correction=false"
+                f"{self.where} gives {mode}, not the log-probs at the sampling temperature: start it by {LAUNCH}"
             )
 
     def generate(self, prompts: Sequence[Prompt], seeds: Sequence[int], drawing: Drawing) -> list[Reply]:

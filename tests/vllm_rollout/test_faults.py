@@ -247,6 +247,10 @@ def test_features_that_no_process_can_find(
     processes = SimpleNamespace(state=state, device=torch.device("cpu"))
     build.vllm_sampler(args, model, processes, Sampling(), [2], 5.0)
     assert not caplog.messages, "nothing was asked for"
+    standin.logprobs_mode = "raw_logprobs"
+    with pytest.raises(AvstError, match="gives raw_logprobs"):  # though no correction is asked for
+        build.vllm_sampler(args, model, processes, Sampling(), [2], 5.0)
+    standin.logprobs_mode = "processed_logprobs"
     model.feature_store = FeatureStore(tmp_path / "features", 10**6)
     build.vllm_sampler(args, model, processes, Sampling(), [2], 5.0)
     assert [text.startswith("model.feature_cache is of no use under ZeRO-3") for text in caplog.messages] == (
