@@ -56,7 +56,7 @@ def _server(args: Any, accelerator: Any, deadline_s: float) -> Server:
     url = args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
     connect = partial(nccl_channel, url, args.vllm_group_port, accelerator.device)
     server = Server(Http(url, deadline_s), connect, args.vllm_server_timeout)
-    server.require_processed_logprobs()  # without the correction too: the start-up check and num_iterations compare them
+    server.require_processed_logprobs()  # also without the correction: the start-up check compares them
     return server
 
 
