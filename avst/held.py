@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from avst.errors import AvstError
@@ -23,6 +23,8 @@ def held(folder: Path) -> Iterator[None]:
         _lock(descriptor, folder)
         yield
     finally:
+        with suppress(OSError):  # said, for the loader's processes have the descriptor too and may live on for a while
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 

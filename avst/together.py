@@ -29,16 +29,13 @@ GONE = "another process of this run has gone without a word (killed, or the mach
 _GONE = (
     "Connection closed by peer",
     "Connection reset by peer",
-    "Connection refused",
-    "Broken pipe",
     "recvValue",
     "sendBytes",
     "pair closure",
     "remote process exited",
     "communicator was aborted",
-    "imed out",
-    "timeout",
 )
+_LATE = ("imed out", "timeout", "Connection refused", "Broken pipe")  # what other programs say too
 
 
 @contextmanager
@@ -95,8 +92,11 @@ def another_is_gone(error: BaseException) -> bool:
     """Whether this is how a collective fails when a process of it has gone, or does not answer."""
     if not isinstance(error, RuntimeError) or out_of_memory(error):
         return False
-    of_processes = isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "Store"))
-    return of_processes and any(words in str(error) for words in _GONE)
+    said = str(error)
+    if any(words in said for words in _GONE):
+        return True
+    of_processes = isinstance(error, dist.DistError) or any(word in said for word in ("gloo", "NCCL", "Store"))
+    return of_processes and any(words in said for words in _LATE)
 
 
 def _in_a_line(error: Exception) -> str:

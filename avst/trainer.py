@@ -212,8 +212,7 @@ class GRPOTrainer(StepFaults):
     def _whole_policy(self) -> Iterator[Any]:
         """The transformers model that draws answers: the policy, or its twin where an engine shares the weights out."""
         if self.whole_weights is not None:
-            reshard(self.model_wrapped)
-            inner = self.accelerator.unwrap_model(self.model_wrapped)
+            reshard(inner := self.accelerator.unwrap_model(self.model_wrapped))
             with self.whole_weights.gathered(inner, computed_in(self.accelerator)) as twin:
                 yield unwrapped(twin)
             return
